@@ -1,0 +1,69 @@
+import { AsyncLocalStorage } from "node:async_hooks";
+import type { Trace } from "./trace.ts";
+
+/** What an incoming call hands to the work that it causes: outgoing calls, events, log lines. */
+export interface CallContext {
+  /** Fully qualified, such as `user.v1.UserService/GetUser`; a job names itself here. */
+  readonly method: string;
+  /** One id for the whole chain of calls, from the first that had none. */
+  readonly requestId: string;
+  readonly trace: Trace;
+  /** The service that called, by its own word: for logs and quotas, no proof of who it is. */
+  readonly caller?: string;
+  /** When the answer is worthless, on the clock of `performance.now()`; undefined when the caller waits for ever. */
+  readonly deadlineMs?: number;
+  /** Aborts when the caller is gone, the deadline has passed, or the server ends the call. */
+  readonly signal: AbortSignal;
+}
+
+const storage = new AsyncLocalStorage<CallContext>();
+
+/** The call that the running code works for; undefined outside of one. */
+export function currentCall(): CallContext | undefined {
+  return storage.getStore();
+}
+
+/** Runs `work`, and all that it starts, as part of the call. */
+export function runInCall<T>(call: CallContext, work: () => T): T {
+  return storage.run(call, work);
+}
+
+/**
+ * Runs `work` freed from the current call's deadline and cancellation, keeping its trace, request id and caller: for
+ * what must finish though the caller has left. Bounding it is then the work's own business.
+ */
+export function detached<T>(work: () => T): T {
+  const call = storage.getStore();
+  if (call === undefined) return work();
+  const { deadlineMs: _, ...rest } = call;
+  return storage.run({ ...rest, signal: new AbortController().signal }, work);
+}
+
+/** Milliseconds until the call's deadline, at least 0; Infinity without one. */
+export function remainingMs(call: CallContext): number {
+  return call.deadlineMs === undefined ? Number.POSITIVE_INFINITY : Math.max(0, call.deadlineMs - performance.now());
+}
+
+/**
+ * The same items, each asked for as part of the call: a generator's body runs in the context of whoever pulls, which
+ * for a streaming handler is the transport.
+ */
+export async function* iterateInCall<T>(call: CallContext, items: AsyncIterable<T>): AsyncGenerator<T, void, undefined> {
+  const iterator = storage.run(call, () => items[Symbol.asyncIterator]());
+  let isDone = false;
+  try {
+    for (;;) {
+      const result = await storage.run(call, () => iterator.next());
+      if (result.done === true) {
+        isDone = true;
+        return;
+      }
+      yield result.value;
+    }
+  } catch (error) {
+    isDone = true;
+    throw error;
+  } finally {
+    if (!isDone) await storage.run(call, () => iterator.return?.());
+  }
+}

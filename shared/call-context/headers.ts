@@ -1,0 +1,44 @@
+import { v7 as uuid } from "uuid";
+import type { CallContext } from "./call-context.ts";
+import { continueTrace, formatTraceparent, startTrace } from "./trace.ts";
+
+/** The headers that carry a call's context between services, besides the protocol's own for deadlines. */
+export const contextHeaders = {
+  traceparent: "traceparent",
+  tracestate: "tracestate",
+  requestId: "x-request-id",
+  /** The calling service's name. */
+  caller: "x-caller",
+} as const;
+
+// What may stand in a log line and an HTTP header as it is.
+const idPattern = /^[\x21-\x7e]{1,128}$/;
+
+/** What the headers say of the call's origin; what is missing or malformed begins here. */
+export function readContextHeaders(headers: Headers): Pick<CallContext, "requestId" | "trace" | "caller"> {
+  const requestId = headers.get(contextHeaders.requestId) ?? "";
+  const caller = headers.get(contextHeaders.caller) ?? "";
+  return {
+    requestId: idPattern.test(requestId) ? requestId : uuid(),
+    trace: continueTrace(headers.get(contextHeaders.traceparent), headers.get(contextHeaders.tracestate)) ?? startTrace(),
+    ...(idPattern.test(caller) ? { caller } : {}),
+  };
+}
+
+/**
+ * Sets on an outgoing call's headers what they inherit from `call`. `caller` is the service that calls now. Headers
+ * that are already set stay as they are.
+ */
+export function writeContextHeaders(headers: Headers, call: CallContext, caller: string): void {
+  const { trace } = call;
+  setDefault(headers, contextHeaders.requestId, call.requestId);
+  if (!headers.has(contextHeaders.traceparent)) {
+    headers.set(contextHeaders.traceparent, formatTraceparent(trace));
+    if (trace.state !== undefined) headers.set(contextHeaders.tracestate, trace.state);
+  }
+  setDefault(headers, contextHeaders.caller, caller);
+}
+
+function setDefault(headers: Headers, name: string, value: string): void {
+  if (!headers.has(name)) headers.set(name, value);
+}

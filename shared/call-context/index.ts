@@ -1,0 +1,10 @@
+export {
+  type CallContext,
+  currentCall,
+  detached,
+  iterateInCall,
+  remainingMs,
+  runInCall,
+} from "./call-context.ts";
+export { contextHeaders, readContextHeaders, writeContextHeaders } from "./headers.ts";
+export { continueTrace, formatTraceparent, startTrace, type Trace } from "./trace.ts";

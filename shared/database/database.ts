@@ -1,0 +1,81 @@
+import type { Readiness } from "#shared/lifecycle";
+import type { Logger } from "#shared/logging";
+import { Kysely } from "kysely";
+import type { Migration } from "kysely/migration";
+import { type Availability, createAvailability } from "./availability.ts";
+import { type DatabaseConfig, embeddedLocation } from "./config.ts";
+import { createEmbedded, type Embedded } from "./embedded.ts";
+import type { Engine } from "./engine.ts";
+import { migrate } from "./migrate.ts";
+import { createPostgresEngine } from "./postgres.ts";
+
+/** One service's tables: a schema of its own in a PostgreSQL, or in an embedded PGlite. */
+export interface Database<Tables> {
+  /**
+   * For queries and transactions, with every table in the service's schema. In plain SQL, name tables by
+   * `sql.table("books")`.
+   *
+   * While the database is away, not migrated yet or closed, everything rejects at once with DomainError `unavailable`,
+   * reason `DATABASE_UNAVAILABLE`; a statement that outlives `statement_timeout`, with reason `DATABASE_TIMEOUT`. When a
+   * connection breaks, its transaction is rolled back; only if it breaks during the commit is the outcome unknown.
+   */
+  readonly db: Kysely<Tables>;
+  /**
+   * Connects and migrates in the background, again and again until it succeeds; then watches. Returns at once and never
+   * throws: the readiness component `database` says how it stands.
+   */
+  start(): void;
+  /** Resolves once it is migrated and may be used. Rejects with the signal's reason, or when it is closed. */
+  ready(signal?: AbortSignal): Promise<void>;
+  /** Refuses new queries, waits for transactions up to 5 s, and closes what it has opened (not `embedded`). */
+  close(): Promise<void>;
+}
+
+export interface DatabaseOptions {
+  readonly config: DatabaseConfig;
+  /** The service's schema, made when missing: lower snake case, such as `book`. */
+  readonly schema: string;
+  /** By name; they run in the order of the names (`001_books`), each once. Never change one that has been released. */
+  readonly migrations: Readonly<Record<string, Migration>>;
+  readonly logger: Logger;
+  /** Gets the component `database`. */
+  readonly readiness: Readiness;
+  /** An open PGlite to be used instead of what `config.url` says. It stays open: its owner closes it. */
+  readonly embedded?: Embedded;
+}
+
+/** @throws TypeError when the schema's name is not lower snake case */
+export function createDatabase<Tables>(options: DatabaseOptions): Database<Tables> {
+  const { config, schema, migrations, embedded } = options;
+  if (!/^[a-z_][a-z0-9_]{0,62}$/.test(schema)) throw new TypeError(`createDatabase: ${schema} is not lower snake case`);
+  const engine = embedded ?? openEngine(config, schema, () => availability.suspect());
+  const logger = options.logger.child({ database: engine.name, schema });
+
+  const availability: Availability = createAvailability({
+    async prepare(signal) {
+      const { applied, unknown } = await engine.exclusively((db) => migrate(db, schema, migrations), signal);
+      if (applied.length > 0) logger.info({ migrations: applied }, "database migrated");
+      if (unknown.length > 0) logger.warn({ migrations: unknown }, "database is ahead of this version");
+    },
+    probe: () => engine.probe(),
+    probeIntervalMs: config.probeIntervalMs,
+    component: options.readiness.component("database"),
+    logger,
+  });
+
+  return {
+    db: new Kysely<Tables>({ dialect: engine.createDialect(availability.assertReady) }).withSchema(schema),
+    start: availability.start,
+    ready: availability.ready,
+    async close() {
+      await availability.stop();
+      if (embedded === undefined) await engine.close();
+    },
+  };
+}
+
+function openEngine(config: DatabaseConfig, schema: string, onTrouble: () => void): Engine {
+  const location = embeddedLocation(config.url);
+  if (location !== undefined) return createEmbedded(location, config.connectTimeoutMs);
+  return createPostgresEngine({ config, applicationName: `meridian-${schema}`, onTrouble });
+}

@@ -1,0 +1,133 @@
+import type { PGlite } from "@electric-sql/pglite";
+import { type Dialect, PGliteDialect } from "kysely";
+import { columnParsers } from "./column-types.ts";
+import { type EmbeddedLocation, embeddedLocation } from "./config.ts";
+import { type Engine, onOneConnection } from "./engine.ts";
+import { databaseUnavailable } from "./errors.ts";
+import { finishesWithin } from "./finishes-within.ts";
+import { type FolderLock, lockFolder } from "./folder-lock.ts";
+import { createSessionLock } from "./session-lock.ts";
+import { shareSession } from "./shared-session.ts";
+
+/** An open PGlite, for one or many Databases. */
+export interface Embedded extends Engine {}
+
+const SESSION_TIMEOUT_MS = 3_000;
+const CLOSE_TIMEOUT_MS = 5_000;
+
+/**
+ * Opens the embedded database of a `pglite:` URL: one to three seconds, some 500 MB, so one a process. Databases made
+ * with it share its one session and take turns: a query waits for the end of another's transaction, and after 3 s is
+ * refused as `unavailable` (so is, for ever, one that a transaction makes past itself: `db` where it meant `trx`).
+ *
+ * Data is there after a restart and after a crash of the process; a power cut may cost it.
+ *
+ * @throws Error when another process has the folder (it names both), or the URL is not `pglite:`
+ */
+export async function openEmbedded(url: string): Promise<Embedded> {
+  const location = embeddedLocation(url);
+  if (location === undefined) throw new TypeError("openEmbedded: expected a pglite: URL");
+  const embedded = createEmbedded(location, SESSION_TIMEOUT_MS);
+  await embedded.probe();
+  return embedded;
+}
+
+/** Opens when it is first used. */
+export function createEmbedded(location: EmbeddedLocation, sessionTimeoutMs: number): Embedded {
+  const session = createSessionLock(sessionTimeoutMs);
+  let open: OpenFolder | undefined;
+  const own = new PGliteDialect({
+    async pglite() {
+      open = await openFolder(location);
+      return open.pglite;
+    },
+  });
+  const driver = own.createDriver();
+  let opening: Promise<void> | undefined;
+  let closing: Promise<void> | undefined;
+
+  async function opened(): Promise<void> {
+    if (closing !== undefined) throw databaseUnavailable("the embedded database is closed");
+    // One that fails is tried again: the folder may be free by then.
+    opening ??= driver.init().catch((error: unknown) => {
+      opening = undefined;
+      throw error;
+    });
+    await opening;
+  }
+
+  async function takeSession(): Promise<void> {
+    await opened();
+    try {
+      await session.acquire();
+    } catch (error) {
+      throw databaseUnavailable("the database is busy", error);
+    }
+    try {
+      // Again: it may have been closed in the meantime, and Kysely's `begin` on a closed PGlite never returns.
+      await opened();
+    } catch (error) {
+      session.release();
+      throw error;
+    }
+  }
+
+  async function closeNow(): Promise<void> {
+    await opening?.catch(() => {});
+    if (open === undefined) return;
+    // PGlite waits for the transaction that is open. Without the end of it the folder stays locked: it is in use.
+    if (!(await finishesWithin(open.pglite.close(), CLOSE_TIMEOUT_MS))) {
+      throw new Error("the embedded database is left open: a transaction does not end");
+    }
+    open.lock?.release();
+  }
+
+  const createDialect = (admit: () => void): Dialect =>
+    shareSession(own, driver, {
+      async take() {
+        admit();
+        await takeSession();
+      },
+      release: session.release,
+    });
+
+  return {
+    name: location === "memory" ? "PGlite in memory" : `PGlite in ${location.folder}`,
+    createDialect,
+    exclusively(work, signal) {
+      signal.throwIfAborted();
+      return onOneConnection(
+        createDialect(() => {}),
+        work,
+      );
+    },
+    async probe() {
+      // It is in this process: there is no wire to break.
+      await opened();
+      return true;
+    },
+    close() {
+      closing ??= closeNow();
+      return closing;
+    },
+  };
+}
+
+interface OpenFolder {
+  readonly pglite: PGlite;
+  readonly lock?: FolderLock;
+}
+
+async function openFolder(location: EmbeddedLocation): Promise<OpenFolder> {
+  const lock = location === "memory" ? undefined : lockFolder(location.folder);
+  try {
+    // Here and not at the top: what runs on PostgreSQL does not pay for loading it.
+    const { PGlite } = await import("@electric-sql/pglite");
+    const dataDir = location === "memory" ? "memory://" : location.folder;
+    const pglite = await PGlite.create({ dataDir, parsers: { ...columnParsers } });
+    return { pglite, ...(lock !== undefined && { lock }) };
+  } catch (error) {
+    lock?.release();
+    throw error;
+  }
+}

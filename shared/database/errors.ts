@@ -1,0 +1,66 @@
+import { DomainError } from "#shared/errors";
+
+/** The reason of every failure that is the database's absence; the code is `unavailable`. */
+export const DATABASE_UNAVAILABLE = "DATABASE_UNAVAILABLE";
+/** The reason when a statement ran longer than `statement_timeout`; the code is `unavailable`. */
+export const DATABASE_TIMEOUT = "DATABASE_TIMEOUT";
+
+const UNIQUE_VIOLATION = "23505";
+const QUERY_CANCELED = "57014";
+const LOCK_NOT_AVAILABLE = "55P03";
+
+/** `message` may reach callers: it names no host. The cause does, and is logged. */
+export function databaseUnavailable(message: string, cause?: unknown): DomainError {
+  return new DomainError("unavailable", DATABASE_UNAVAILABLE, message, cause === undefined ? {} : { cause });
+}
+
+export function databaseTimeout(cause: unknown): DomainError {
+  return new DomainError("unavailable", DATABASE_TIMEOUT, "the database took too long", { cause });
+}
+
+/** Whether the error says that the database is away, as opposed to a fault in what was asked. */
+export function isOutage(error: unknown): error is DomainError {
+  return error instanceof DomainError && error.reason === DATABASE_UNAVAILABLE;
+}
+
+/** Whether PostgreSQL's own error means that this connection is of no more use. */
+export function endsConnection(error: unknown): boolean {
+  const state = sqlState(error);
+  if (state === undefined) return false;
+  // 08 connection exceptions · 57P01-57P05 shutdowns, starting up, dropped, idle · 25P03 idle in a transaction
+  return state.startsWith("08") || /^57P0[1-5]$/.test(state) || state === "53300" || state === "25P03";
+}
+
+/** Whether a statement was ended for running longer than `statement_timeout`. */
+export function isStatementTimeout(error: unknown): boolean {
+  return sqlState(error) === QUERY_CANCELED;
+}
+
+/** Whether a lock could not be had within `lock_timeout`. */
+export function isLockTimeout(error: unknown): boolean {
+  return sqlState(error) === LOCK_NOT_AVAILABLE;
+}
+
+/**
+ * The name of the unique constraint or index that a write violated, the same on both engines; undefined for any other
+ * error. Name constraints in migrations and compare with that name:
+ * `if (violatedConstraint(error) === "users_email_key") throw new DomainError("already_exists", "EMAIL_TAKEN", …)`.
+ */
+export function violatedConstraint(error: unknown): string | undefined {
+  if (sqlState(error) !== UNIQUE_VIOLATION) return undefined;
+  const { constraint } = error as { constraint?: unknown };
+  return typeof constraint === "string" ? constraint : undefined;
+}
+
+/** What an error says in one line: a failure to reach both addresses of a host has no message, only a code. */
+export function inOneLine(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const { code } = error as { code?: unknown };
+  return error.message || (typeof code === "string" ? code : error.name);
+}
+
+function sqlState(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined;
+  const { code } = error as { code?: unknown };
+  return typeof code === "string" && /^[0-9A-Z]{5}$/.test(code) ? code : undefined;
+}

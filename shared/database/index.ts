@@ -1,0 +1,6 @@
+export type { Migration } from "kysely/migration";
+export { type DatabaseConfig, databaseSection } from "./config.ts";
+export { createDatabase, type Database, type DatabaseOptions } from "./database.ts";
+export { type Embedded, openEmbedded } from "./embedded.ts";
+export { violatedConstraint } from "./errors.ts";
+export { decodePageToken, encodePageToken, type KeyColumn, type PageKey } from "./page-token.ts";

@@ -1,0 +1,45 @@
+import { type Dialect, type Driver, PGliteAdapter } from "kysely";
+
+/** Whose turn it is on a session. */
+export interface Turns {
+  /** Resolves when it is the caller's turn; rejects when that is refused or takes too long. */
+  take(): Promise<void>;
+  release(): void;
+}
+
+/**
+ * A dialect for one Kysely of many over one driver with one session. Kysely's own lock is one for each Kysely, so
+ * several would mix their statements into each other's transactions; and it waits without a bound.
+ */
+export function shareSession(dialect: Dialect, driver: Driver, turns: Turns): Dialect {
+  const shared: Driver = {
+    init: async () => {},
+    async acquireConnection(options) {
+      await turns.take();
+      return await driver.acquireConnection(options);
+    },
+    releaseConnection: async () => turns.release(),
+    beginTransaction: (connection, settings) => driver.beginTransaction(connection, settings),
+    commitTransaction: (connection) => driver.commitTransaction(connection),
+    rollbackTransaction: (connection) => driver.rollbackTransaction(connection),
+    savepoint: async (connection, name, compile) => await driver.savepoint?.(connection, name, compile),
+    rollbackToSavepoint: async (connection, name, compile) =>
+      await driver.rollbackToSavepoint?.(connection, name, compile),
+    releaseSavepoint: async (connection, name, compile) => await driver.releaseSavepoint?.(connection, name, compile),
+    // Whoever opened the session closes it.
+    destroy: async () => {},
+  };
+  return {
+    createDriver: () => shared,
+    createAdapter: () => new SharedSessionAdapter(),
+    createQueryCompiler: () => dialect.createQueryCompiler(),
+    createIntrospector: (db) => dialect.createIntrospector(db),
+  };
+}
+
+class SharedSessionAdapter extends PGliteAdapter {
+  /** Or Kysely would add its lock to ours. */
+  override get supportsMultipleConnections(): boolean {
+    return true;
+  }
+}

@@ -1,0 +1,49 @@
+import { create } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { codeFromString, codeToString } from "@connectrpc/connect/protocol-connect";
+import { BadRequestSchema, ErrorInfoSchema } from "#gen/google/rpc/error_details_pb.ts";
+import { DomainError, type ErrorCode } from "./domain-error.ts";
+
+/**
+ * What the wire carries for something that a handler threw:
+ * a DomainError with its code, an ErrorInfo{reason, domain, metadata} and a BadRequest for its fields;
+ * a ConnectError as it is; whatever else as `internal`, which tells the caller nothing and keeps the cause for the log.
+ *
+ * @param domain what gives the reasons their meaning: the service's name.
+ */
+export function toConnectError(error: unknown, domain: string): ConnectError {
+  if (error instanceof ConnectError) return error;
+  if (!(error instanceof DomainError)) {
+    return new ConnectError("internal error", Code.Internal, undefined, undefined, error);
+  }
+  const { code, reason, metadata, fields } = error;
+  const connectError = new ConnectError(error.message, toCode(code), undefined, undefined, error);
+  connectError.details.push({ desc: ErrorInfoSchema, value: { reason, domain, metadata } });
+  if (fields.length > 0) {
+    const fieldViolations = fields.map((field) => ({ ...field, reason: field.reason ?? "" }));
+    connectError.details.push({ desc: BadRequestSchema, value: { fieldViolations } });
+  }
+  return connectError;
+}
+
+/**
+ * The DomainError that a peer's ConnectError carries, for a caller that decides by reason; undefined when it carries
+ * none. Its cause is the ConnectError.
+ */
+export function fromConnectError(error: unknown): DomainError | undefined {
+  if (!(error instanceof ConnectError)) return undefined;
+  const [info] = error.findDetails(ErrorInfoSchema);
+  if (info === undefined) return undefined;
+  const [badRequest = create(BadRequestSchema)] = error.findDetails(BadRequestSchema);
+  return new DomainError(codeToString(error.code) as ErrorCode, info.reason, error.rawMessage, {
+    metadata: info.metadata,
+    fields: badRequest.fieldViolations.map(({ field, description, reason }) => ({ field, description, reason })),
+    cause: error,
+  });
+}
+
+function toCode(code: ErrorCode): Code {
+  const value = codeFromString(code);
+  if (value === undefined) throw new TypeError(`not a canonical code: ${code}`);
+  return value;
+}

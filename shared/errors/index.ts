@@ -1,0 +1,2 @@
+export { fromConnectError, toConnectError } from "./connect-errors.ts";
+export { DomainError, type DomainErrorOptions, type ErrorCode, type FieldViolation } from "./domain-error.ts";

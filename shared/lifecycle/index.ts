@@ -1,0 +1,9 @@
+export { createLifecycle, type Lifecycle, type LifecycleOptions, type LifecyclePart } from "./lifecycle.ts";
+export {
+  type ComponentReadiness,
+  type ComponentState,
+  createReadiness,
+  type Readiness,
+  type ReadinessState,
+} from "./readiness.ts";
+export { type App, type RunOptions, type RunProcess, run } from "./run.ts";

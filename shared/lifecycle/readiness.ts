@@ -1,0 +1,87 @@
+/** Whether an app can take work, made up of what its parts say. Feeds health checks and `/readyz`. */
+export interface Readiness {
+  /**
+   * Adds a component, not ready until it says so.
+   *
+   * @throws Error when the name is taken
+   */
+  component(name: string): ComponentReadiness;
+  state(): ReadinessState;
+  /**
+   * Calls the listener on every change, never with what is already so. It must not throw.
+   *
+   * @returns how to unsubscribe
+   */
+  subscribe(listener: (state: ReadinessState) => void): () => void;
+  /** Not ready from now on and for good, whatever the components say: the app is going away. */
+  drain(reason: string): void;
+}
+
+export interface ComponentReadiness {
+  ready(): void;
+  /** @param reason for people, such as `connecting to postgres` */
+  notReady(reason: string): void;
+}
+
+export interface ReadinessState {
+  /** Every component is ready, and nothing drains. */
+  readonly ready: boolean;
+  /** Why the app drains, when it does. */
+  readonly draining?: string;
+  readonly components: readonly ComponentState[];
+}
+
+export interface ComponentState {
+  readonly name: string;
+  readonly ready: boolean;
+  /** Present when not ready. */
+  readonly reason?: string;
+}
+
+export function createReadiness(): Readiness {
+  const components = new Map<string, ComponentState>();
+  const listeners = new Set<(state: ReadinessState) => void>();
+  let draining: string | undefined;
+  let state = snapshot();
+
+  function snapshot(): ReadinessState {
+    const all = [...components.values()];
+    const ready = draining === undefined && all.every((component) => component.ready);
+    return { ready, ...(draining !== undefined && { draining }), components: all };
+  }
+
+  function changed(): void {
+    state = snapshot();
+    for (const listener of [...listeners]) listener(state);
+  }
+
+  function set(next: ComponentState): void {
+    const now = components.get(next.name);
+    if (now?.ready === next.ready && now.reason === next.reason) return;
+    components.set(next.name, next);
+    changed();
+  }
+
+  return {
+    component(name) {
+      if (components.has(name)) throw new Error(`there is a component named ${name} already`);
+      set({ name, ready: false, reason: "starting" });
+      return {
+        ready: () => set({ name, ready: true }),
+        notReady: (reason) => set({ name, ready: false, reason }),
+      };
+    },
+    state: () => state,
+    subscribe(listener) {
+      listeners.add(listener);
+      return () => {
+        listeners.delete(listener);
+      };
+    },
+    drain(reason) {
+      if (draining !== undefined) return;
+      draining = reason;
+      changed();
+    },
+  };
+}

@@ -1,0 +1,123 @@
+import { constants } from "node:os";
+import { inspect } from "node:util";
+import { ConfigError } from "#shared/config";
+import type { Logger } from "#shared/logging";
+import { bounded, settled } from "./bounded.ts";
+
+/** The part of Node's `process` that a service needs. Only `main.ts` passes the real one. */
+export interface RunProcess {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly stderr: { write(text: string): unknown };
+  exit(code: number): void;
+  on(event: EndingSignal, listener: (signal: EndingSignal) => void): unknown;
+  on(event: CrashEvent, listener: (reason: unknown) => void): unknown;
+  off(event: EndingSignal, listener: (signal: EndingSignal) => void): unknown;
+  off(event: CrashEvent, listener: (reason: unknown) => void): unknown;
+}
+
+type EndingSignal = "SIGTERM" | "SIGINT";
+type CrashEvent = "uncaughtException" | "unhandledRejection";
+
+/** A service, made and not yet started. */
+export interface App {
+  readonly logger: Pick<Logger, "info" | "error" | "fatal" | "flush">;
+  /** Rejects when it cannot start, having closed what it had opened. */
+  start(): Promise<void>;
+  /** Closes everything, also in the middle of a start, within a bound of its own. Can be called again. */
+  stop(): Promise<void>;
+}
+
+export interface RunOptions<Config> {
+  readonly process: RunProcess;
+  /** Throws ConfigError when the configuration is bad. */
+  readonly load: (env: RunProcess["env"]) => Config;
+  /** Puts the app together. Whatever waits belongs in its `start`. */
+  readonly create: (config: Config) => App;
+  /** How long a crashed app may take to close what it can. Default 10 000. */
+  readonly crashStopTimeoutMs?: number;
+}
+
+/** The exit codes, after sysexits.h and the shell's 128 + signal number. */
+const EXIT = { ok: 0, failure: 1, config: 78, signal: 128 } as const;
+const SIGNALS: readonly EndingSignal[] = ["SIGTERM", "SIGINT"];
+const CRASHES: readonly CrashEvent[] = ["uncaughtException", "unhandledRejection"];
+const DEFAULT_CRASH_STOP_TIMEOUT_MS = 10_000;
+const LONGEST_INTERVAL_MS = 2 ** 31 - 1;
+
+/**
+ * The life of a service's process: configuration, app, start, until a signal. Resolves once it has called `exit`:
+ * 0 after SIGTERM or SIGINT and a stop, 78 for a bad configuration, 1 when it cannot start, stop or go on, and
+ * 128 + n at once for a second signal. Never rejects: a failure is logged, or written to stderr while there is no logger.
+ *
+ * @example await run({ process, load: loadUserConfig, create: createUserApp });
+ */
+export async function run<Config>(options: RunOptions<Config>): Promise<void> {
+  const { process, load, create, crashStopTimeoutMs = DEFAULT_CRASH_STOP_TIMEOUT_MS } = options;
+  const ending = Promise.withResolvers<"signal" | "crash">();
+  const forced = Promise.withResolvers<number>();
+  let app: App | undefined;
+  let signalled = false;
+  let crashed = false;
+
+  async function live(): Promise<number> {
+    try {
+      app = create(load(process.env));
+    } catch (err) {
+      report(err, "cannot start");
+      return err instanceof ConfigError ? EXIT.config : EXIT.failure;
+    }
+    const starting = settled(invoke(app.start));
+    const first = await Promise.race([starting, ending.promise]);
+    if (typeof first === "object" && first.kind === "failed") {
+      report(first.cause, "cannot start");
+      crashed = true;
+    }
+    const reason = crashed ? "crash" : await ending.promise;
+    return (await stop(app, reason)) && !crashed ? EXIT.ok : EXIT.failure;
+  }
+
+  /** Whether the app has stopped as it should. */
+  async function stop({ stop, logger }: App, reason: "signal" | "crash"): Promise<boolean> {
+    const stopping = invoke(stop);
+    // A healthy app keeps to its own bounds; a broken one may not.
+    const outcome = reason === "signal" ? await settled(stopping) : await bounded(stopping, crashStopTimeoutMs);
+    if (outcome.kind === "failed") logger.error({ err: outcome.cause }, "failed to stop");
+    else if (outcome.kind === "overran") logger.error({ timeout_ms: crashStopTimeoutMs }, "did not stop in time");
+    else logger.info("stopped");
+    return outcome.kind === "done";
+  }
+
+  function onSignal(signal: EndingSignal): void {
+    if (signalled) forced.resolve(EXIT.signal + constants.signals[signal]);
+    signalled = true;
+    app?.logger.info(`${signal}: stopping`);
+    ending.resolve("signal");
+  }
+
+  function onCrash(err: unknown): void {
+    crashed = true;
+    report(err, "the process failed");
+    ending.resolve("crash");
+  }
+
+  function report(err: unknown, message: string): void {
+    if (app !== undefined) app.logger.fatal({ err }, message);
+    else process.stderr.write(err instanceof ConfigError ? `${err.message}\n` : `${message}: ${inspect(err)}\n`);
+  }
+
+  for (const signal of SIGNALS) process.on(signal, onSignal);
+  for (const event of CRASHES) process.on(event, onCrash);
+  // An app that holds no socket and no timer would otherwise let the process run dry.
+  const keepAlive = setInterval(() => {}, LONGEST_INTERVAL_MS);
+  const code = await Promise.race([live(), forced.promise]);
+  clearInterval(keepAlive);
+  for (const signal of SIGNALS) process.off(signal, onSignal);
+  for (const event of CRASHES) process.off(event, onCrash);
+  app?.logger.flush();
+  process.exit(code);
+}
+
+/** A synchronous throw becomes a rejection. */
+async function invoke(step: () => Promise<void>): Promise<void> {
+  await step();
+}

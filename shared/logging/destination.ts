@@ -1,0 +1,69 @@
+import { createRequire } from "node:module";
+import { isatty } from "node:tty";
+import { type DestinationStream, pino } from "pino";
+import type { PrettyOptions, prettyFactory } from "pino-pretty";
+import type { LogConfig } from "./log-section.ts";
+
+/** Where finished lines go, with their line feed. */
+export interface LogDestination extends DestinationStream {
+  /** Called by `logger.flush()`; it must have written everything when it returns. */
+  flush?(done?: () => void): void;
+}
+
+const STDOUT = 1;
+const PRETTY: PrettyOptions = {
+  singleLine: true,
+  translateTime: "SYS:HH:MM:ss.l",
+  ignore: "service",
+  messageFormat: "[{service}] {msg}",
+};
+
+/** Opens what a logger writes to: JSON as it is, or made readable on the way. */
+export function openDestination(format: LogConfig["format"], given?: LogDestination): LogDestination {
+  const terminal = given === undefined && isatty(STDOUT);
+  const target = given ?? stdout();
+  if (format === "json" || (format === "auto" && !terminal)) return target;
+  const pretty = loadPretty();
+  if (pretty === undefined) {
+    if (format === "auto") return target;
+    throw new Error("log.format is pretty, and the package pino-pretty is not installed; json and auto do without it");
+  }
+  // The factory and not pino-pretty's stream: that one writes in a later turn, and the last lines would be lost on exit.
+  const prettify = pretty.prettyFactory({ ...PRETTY, colorize: terminal && pretty.isColorSupported });
+  return {
+    write: (line) => target.write(prettify(line)),
+    flush: (done) => {
+      if (target.flush !== undefined) target.flush(done);
+      else done?.();
+    },
+  };
+}
+
+/** Each line is written before `write` returns, so that nothing is lost however the process ends. */
+function stdout(): LogDestination {
+  const stream = pino.destination({ dest: STDOUT, sync: true });
+  return {
+    write: (line) => {
+      stream.write(line);
+    },
+    flush: (done) => {
+      stream.flushSync();
+      done?.();
+    },
+  };
+}
+
+interface PinoPretty {
+  readonly prettyFactory: typeof prettyFactory;
+  readonly isColorSupported: boolean;
+}
+
+/** A development dependency: a production install has none. */
+function loadPretty(): PinoPretty | undefined {
+  try {
+    return createRequire(import.meta.url)("pino-pretty");
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "MODULE_NOT_FOUND") return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,3 @@
+export type { LogDestination } from "./destination.ts";
+export { type LogConfig, logSection } from "./log-section.ts";
+export { createLogger, type Logger, type LoggerOptions } from "./logger.ts";

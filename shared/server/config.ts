@@ -1,0 +1,45 @@
+import { z } from "zod";
+import { duration, section } from "#shared/config";
+
+const tlsSection = section({
+  /** The certificate chain, PEM. */
+  cert_file: z.string().min(1),
+  /** Its private key, PEM. */
+  key_file: z.string().min(1),
+});
+
+/** `server:` of a service's YAML. */
+export const serverSection = section({
+  /** The service's name: in logs, as the domain of error reasons, and as the caller that peers see. */
+  name: z.string().min(1),
+  /** The address to listen on. */
+  host: z.string().min(1).default("0.0.0.0"),
+  /** 0 takes any free port. */
+  port: z.int().min(0).max(65_535),
+  /** Serves TLS (HTTP/2 and HTTP/1.1 by ALPN) instead of cleartext. */
+  tls: tlsSection.optional(),
+
+  /** A unary call has at most this long: a longer or missing deadline of the caller's is cut to it. */
+  max_timeout: duration("30s", { min: "1ms" }),
+  /** The same for calls that stream. 0: as long as the caller wants. */
+  max_stream_timeout: duration("0"),
+  /** The largest request message, in bytes. */
+  read_max_bytes: z.int().min(1).max(0xffff_ffff).default(4 * 1024 * 1024),
+  /** The largest response message, in bytes. */
+  write_max_bytes: z.int().min(1).max(0xffff_ffff).default(64 * 1024 * 1024),
+  /** The largest block of request headers, in bytes. */
+  max_header_bytes: z.int().min(1024).max(1024 * 1024).default(16 * 1024),
+  /** Connections beyond this many are refused. */
+  max_connections: z.int().min(1).default(10_000),
+  /** Calls at once on one HTTP/2 connection; what is beyond waits in the client. */
+  max_concurrent_streams: z.int().min(1).max(0x7fff_ffff).default(1_000),
+  /** A connection that has not sent its first bytes (or its HTTP/1.1 headers) by then is closed. */
+  first_byte_timeout: duration("10s", { min: "1ms" }),
+
+  /** At shutdown: how long to go on serving, not ready, while load balancers take notice. */
+  drain_delay: duration("0"),
+  /** At shutdown: how long calls in flight may take before they are ended with UNAVAILABLE. */
+  shutdown_timeout: duration("10s"),
+});
+
+export type ServerConfig = z.output<typeof serverSection>;

@@ -1,0 +1,42 @@
+import { ConnectError, type Interceptor, type StreamResponse } from "@connectrpc/connect";
+import { DomainError, toConnectError } from "#shared/errors";
+import type { Logger } from "#shared/logging";
+
+/**
+ * What a handler throws, as the wire shall have it: a DomainError with its code and details, a ConnectError as it is,
+ * anything else as `internal` without a word more, logged here with its cause, since nothing after this sees it.
+ *
+ * @param domain what gives error reasons their meaning: the service's name
+ */
+export function errorMappingInterceptor(logger: Logger, domain: string): Interceptor {
+  function mapped(error: unknown, signal: AbortSignal): ConnectError {
+    // Work that was told to stop fails in ways of its own; the reason that it was told is what happened to the call.
+    if (signal.aborted && !(error instanceof DomainError) && !(error instanceof ConnectError)) {
+      return ConnectError.from(signal.reason);
+    }
+    if (!(error instanceof DomainError) && !(error instanceof ConnectError)) {
+      logger.error({ err: error }, "handler failed");
+    } else if (error.cause !== undefined) {
+      logger.warn({ err: error }, "call refused");
+    }
+    return toConnectError(error, domain);
+  }
+
+  async function* mappedItems<T>(items: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T> {
+    try {
+      yield* items;
+    } catch (error) {
+      throw mapped(error, signal);
+    }
+  }
+
+  return (next) => async (request) => {
+    try {
+      const response = await next(request);
+      if (!response.stream) return response;
+      return { ...response, message: mappedItems(response.message, request.signal) } as StreamResponse;
+    } catch (error) {
+      throw mapped(error, request.signal);
+    }
+  };
+}

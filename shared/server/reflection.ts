@@ -1,0 +1,111 @@
+import { createRegistry, type DescExtension, type DescFile, type Registry, toBinary } from "@bufbuild/protobuf";
+import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
+import { Code, type ConnectRouter } from "@connectrpc/connect";
+import { ServerReflection as V1 } from "#gen/grpc/reflection/v1/reflection_pb.ts";
+import { ServerReflection as V1Alpha } from "#gen/grpc/reflection/v1alpha/reflection_pb.ts";
+
+/** A request of either version: they differ in nothing but their package. */
+interface Request {
+  readonly host: string;
+  readonly messageRequest:
+    | { case: "fileByFilename" | "fileContainingSymbol" | "allExtensionNumbersOfType" | "listServices"; value: string }
+    | { case: "fileContainingExtension"; value: { containingType: string; extensionNumber: number } }
+    | { case: undefined; value?: undefined };
+}
+
+/**
+ * grpc.reflection v1 and v1alpha: what this server serves, with every file that it rests on, for `buf curl`, grpcurl
+ * and the like.
+ *
+ * @param services asked for at the first request, when all routes are there
+ */
+export function addReflection(router: ConnectRouter, services: () => Iterable<{ typeName: string; file: DescFile }>): void {
+  let schema: Schema | undefined;
+
+  async function* serverReflectionInfo(requests: AsyncIterable<Request>) {
+    schema ??= readSchema(services());
+    for await (const originalRequest of requests) {
+      const { host: validHost, messageRequest } = originalRequest;
+      yield {
+        validHost,
+        originalRequest: { host: validHost, messageRequest },
+        messageResponse: answer(schema, messageRequest),
+      };
+    }
+  }
+
+  router.service(V1, { serverReflectionInfo });
+  router.service(V1Alpha, { serverReflectionInfo });
+}
+
+interface Schema {
+  readonly services: readonly string[];
+  /** By name, as imports spell it. */
+  readonly files: ReadonlyMap<string, DescFile>;
+  readonly types: Registry;
+}
+
+function readSchema(services: Iterable<{ typeName: string; file: DescFile }>): Schema {
+  const list = [...services];
+  const files = new Map(list.flatMap(({ file }) => withDependencies(file)).map((file) => [file.proto.name, file]));
+  return {
+    services: list.map(({ typeName }) => typeName).sort(),
+    files,
+    types: createRegistry(...files.values()),
+  };
+}
+
+function answer(schema: Schema, question: Request["messageRequest"]) {
+  switch (question.case) {
+    case "listServices": {
+      const service = schema.services.map((name) => ({ name }));
+      return { case: "listServicesResponse", value: { service } } as const;
+    }
+    case "fileByFilename":
+      return fileAnswer(schema.files.get(question.value), `file ${question.value}`);
+    case "fileContainingSymbol":
+      return fileAnswer(fileOf(schema.types, question.value), `symbol ${question.value}`);
+    case "fileContainingExtension": {
+      const { containingType, extensionNumber } = question.value;
+      const extension = extensionsOf(schema.types, containingType).find(({ number }) => number === extensionNumber);
+      return fileAnswer(extension?.file, `extension ${extensionNumber} of ${containingType}`);
+    }
+    case "allExtensionNumbersOfType": {
+      const baseTypeName = question.value;
+      if (schema.types.getMessage(baseTypeName) === undefined) return notFound(`message ${baseTypeName}`);
+      const extensionNumber = extensionsOf(schema.types, baseTypeName).map(({ number }) => number);
+      return { case: "allExtensionNumbersResponse", value: { baseTypeName, extensionNumber } } as const;
+    }
+    case undefined:
+      return failure(Code.InvalidArgument, "the request asks for nothing that this server knows");
+  }
+}
+
+/** A type, a service, or what is named within one: a method, a field, an enum's value. */
+function fileOf(types: Registry, symbol: string): DescFile | undefined {
+  const [, parent = ""] = /^(.+)\.[^.]+$/.exec(symbol) ?? [];
+  return (types.get(symbol) ?? types.get(parent))?.file;
+}
+
+function extensionsOf(types: Registry, extendee: string): DescExtension[] {
+  return [...types].filter((type) => type.kind === "extension").filter((e) => e.extendee.typeName === extendee);
+}
+
+/** The file last, after all that it imports. */
+function withDependencies(file: DescFile): DescFile[] {
+  return [...new Set([...file.dependencies.flatMap(withDependencies), file])];
+}
+
+function fileAnswer(file: DescFile | undefined, asked: string) {
+  if (file === undefined) return notFound(asked);
+  const fileDescriptorProto = withDependencies(file).map(({ proto }) => toBinary(FileDescriptorProtoSchema, proto));
+  return { case: "fileDescriptorResponse", value: { fileDescriptorProto: fileDescriptorProto.reverse() } } as const;
+}
+
+function notFound(asked: string) {
+  return failure(Code.NotFound, `${asked} is not known here`);
+}
+
+function failure(errorCode: Code, errorMessage: string) {
+  return { case: "errorResponse", value: { errorCode, errorMessage } } as const;
+}

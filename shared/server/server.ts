@@ -1,0 +1,131 @@
+import { setTimeout as delay } from "node:timers/promises";
+import type { ConnectRouter, Interceptor } from "@connectrpc/connect";
+import Fastify, { type FastifyInstance } from "fastify";
+import { DomainError, toConnectError } from "#shared/errors";
+import type { Readiness } from "#shared/lifecycle";
+import type { Logger } from "#shared/logging";
+import type { ServerConfig } from "./config.ts";
+import { serverInterceptors } from "./interceptors/index.ts";
+import { createListener, type Listener } from "./listener.ts";
+import { answerNotFound } from "./not-found.ts";
+import { logOtherRequests } from "./request-log.ts";
+import { addRoutes } from "./routes.ts";
+
+export interface ServerOptions {
+  readonly config: ServerConfig;
+  readonly logger: Logger;
+  /** What the app says of itself to health checks. The server makes it "not ready" for good when it stops. */
+  readonly readiness: Readiness;
+  /** Registers the service's Connect routes. Called once. */
+  readonly routes: (router: ConnectRouter) => void;
+  /** The service's own interceptors, inside of the server's. Default none. */
+  readonly interceptors?: readonly Interceptor[];
+  /** Whether requests are held against the protovalidate rules of their protos. Default true. */
+  readonly validate?: boolean;
+  /** Adds what is not Connect's: plugins such as CORS, plain HTTP routes. */
+  readonly fastify?: (fastify: FastifyInstance) => void | Promise<void>;
+}
+
+export interface Server {
+  /** Where it listens, such as `http://127.0.0.1:9001`. @throws Error before `start` */
+  readonly url: string;
+  /** @throws the bind error, such as EADDRINUSE */
+  start(): Promise<void>;
+  /**
+   * Not ready → `drain_delay` → GOAWAY, no new connections → calls in flight finish, or are ended with UNAVAILABLE
+   * after `shutdown_timeout` → closed. Resolves when that is done; calling again awaits the same.
+   *
+   * @param signal ends the waiting: what is open is then closed at once
+   */
+  stop(signal?: AbortSignal): Promise<void>;
+}
+
+/** How long calls that were told to end may take to write their UNAVAILABLE. */
+const LAST_WORDS_MS = 1_000;
+
+/** A Fastify server that speaks gRPC, gRPC-Web, Connect and plain HTTP on one port. */
+export function createServer(options: ServerOptions): Server {
+  const { config, logger, readiness, routes, interceptors = [], validate = true } = options;
+  const closing = new AbortController();
+  const shutdown = new AbortController();
+  let url: string | undefined;
+  let stopping: Promise<void> | undefined;
+
+  const { fastify, listener } = createFastify(config, logger);
+  logOtherRequests(fastify, logger);
+  fastify.setNotFoundHandler(answerNotFound);
+  const configured = options.fastify?.(fastify);
+  addRoutes(fastify, {
+    config,
+    readiness,
+    routes,
+    interceptors: serverInterceptors({ logger, domain: config.name, validate, own: interceptors }),
+    closing: closing.signal,
+    shutdown: shutdown.signal,
+  });
+
+  async function start(): Promise<void> {
+    await configured;
+    await fastify.ready();
+    const { address, family, port } = await listener.listen();
+    const scheme = config.tls === undefined ? "http" : "https";
+    url = `${scheme}://${family === "IPv6" ? `[${address}]` : address}:${port}`;
+    logger.info({ url }, "listening");
+  }
+
+  async function drain(signal: AbortSignal): Promise<void> {
+    readiness.drain("shutting down");
+    if (url !== undefined) await patiently(delay(config.drainDelayMs, undefined, { signal }));
+    const reason = toConnectError(new DomainError("unavailable", "SHUTTING_DOWN", "shutting down"), config.name);
+    closing.abort(reason);
+    const drained = listener.drain();
+    if (url !== undefined && !(await within(drained, config.shutdownTimeoutMs, signal))) {
+      logger.warn({ shutdown_timeout_ms: config.shutdownTimeoutMs }, "ending calls that are still in flight");
+      shutdown.abort(reason);
+      await within(drained, LAST_WORDS_MS, signal);
+    }
+    listener.destroy();
+    await fastify.close();
+  }
+
+  return {
+    get url() {
+      if (url === undefined) throw new Error(`${config.name} does not listen yet`);
+      return url;
+    },
+    start,
+    stop(signal = new AbortController().signal) {
+      stopping ??= drain(signal);
+      return stopping;
+    },
+  };
+}
+
+function createFastify(config: ServerConfig, logger: Logger): { fastify: FastifyInstance; listener: Listener } {
+  let listener: Listener | undefined;
+  const fastify = Fastify({
+    serverFactory(handler) {
+      listener = createListener(config, logger, handler as Parameters<typeof createListener>[2]);
+      return listener.server as FastifyInstance["server"];
+    },
+    // Calls are refused by GOAWAY and the closed port, not by a 503 in no protocol of theirs.
+    return503OnClosing: false,
+    routerOptions: { maxParamLength: 1_000 },
+  });
+  if (listener === undefined) throw new Error("Fastify has not asked for its server");
+  return { fastify, listener };
+}
+
+/** Whether the promise settled in time. */
+async function within(promise: Promise<void>, ms: number, signal: AbortSignal): Promise<boolean> {
+  const timer = new AbortController();
+  const late = patiently(delay(ms, undefined, { signal: AbortSignal.any([signal, timer.signal]) })).then(() => false);
+  const isInTime = await Promise.race([promise.then(() => true), late]);
+  timer.abort();
+  return isInTime;
+}
+
+/** The promise, without its AbortError. */
+async function patiently(promise: Promise<void>): Promise<void> {
+  await promise.catch(() => {});
+}

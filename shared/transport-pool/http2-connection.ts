@@ -1,0 +1,167 @@
+import {
+  type ClientHttp2Stream,
+  type ClientSessionRequestOptions,
+  connect as connectHttp2,
+  constants,
+  type OutgoingHttpHeaders,
+} from "node:http2";
+import { connect as connectTcp } from "node:net";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { describeError } from "./describe-error.ts";
+import { type SupervisedStream, superviseStream } from "./supervise-stream.ts";
+
+export interface Http2ConnectionOptions {
+  /** Such as `http://localhost:9002`. */
+  readonly origin: string;
+  /** From now to the peer's SETTINGS. */
+  readonly connectTimeoutMs: number;
+  /** The peer's SETTINGS are there: it speaks HTTP/2, and streams can be opened. At most once. */
+  readonly onReady: () => void;
+  /**
+   * No stream can be opened any more; those that are open may go on. Exactly once, possibly before `onReady`. The
+   * cause is missing when that was meant: a GOAWAY with NO_ERROR, an orderly end, `close`.
+   */
+  readonly onUnusable: (cause?: Error) => void;
+}
+
+/** One HTTP/2 connection, from its first SYN to its end. It holds the process only while it has streams. */
+export interface Http2Connection {
+  /** Undefined when the connection takes no streams any more: ask another. */
+  request(headers: OutgoingHttpHeaders, options: RequestOptions): ClientHttp2Stream | undefined;
+  openStreams(): number;
+  /** Opens no more streams, and ends when the last is done. */
+  close(): void;
+  /** Ends now; open calls fail with the error. */
+  destroy(error: ConnectError): void;
+  /** Resolves when the socket is closed. */
+  readonly closed: Promise<void>;
+}
+
+export type RequestOptions = Omit<ClientSessionRequestOptions, "signal">;
+export type OpenConnection = (options: Http2ConnectionOptions) => Http2Connection;
+
+/** How long a connection that is done with waits for the peer to close its side. */
+const LINGER_MS = 1_000;
+
+export const openHttp2Connection: OpenConnection = ({ origin, connectTimeoutMs, onReady, onUnusable }) => {
+  const { hostname, port } = new URL(origin);
+  const streams = new Set<SupervisedStream>();
+  const { promise: closed, resolve: resolveClosed } = Promise.withResolvers<void>();
+  let isReady = false;
+  let isUnusable = false;
+  let lostError: ConnectError | undefined;
+
+  // The socket is ours, since a session that has ended in good order waits for its peer to close, and Node lets nobody
+  // end that wait through the session. Its listeners also come before the session's: see `lose`.
+  const socket = connectTcp({
+    host: hostname.replace(/^\[|\]$/g, ""),
+    port: port === "" ? 80 : Number(port),
+    noDelay: true,
+  });
+  socket.on("error", lose);
+  socket.on("close", () => {
+    lose();
+    clearTimeout(connectTimer);
+    clearTimeout(lingerTimer);
+    resolveClosed();
+  });
+  const session = connectHttp2(origin, { createConnection: () => socket, settings: { enablePush: false } });
+  // There must be a listener as long as there is a session: its errors come even after its end.
+  session.on("error", lose);
+  session.once("remoteSettings", () => {
+    clearTimeout(connectTimer);
+    if (isUnusable) return;
+    isReady = true;
+    socket.unref();
+    onReady();
+  });
+  session.on("goaway", (code: number, _lastStreamId: number, data?: NodeJS.ArrayBufferView) => {
+    // NO_ERROR: Node closes the session, and that lets open streams finish. Else it destroys it.
+    if (code === constants.NGHTTP2_NO_ERROR) leave();
+    else lose(new Error(`the peer sent GOAWAY with ${describeGoaway(code, data)}`));
+  });
+  const connectTimer = setTimeout(() => {
+    const error = new Error(`no HTTP/2 connection within ${connectTimeoutMs} ms`);
+    lose(error);
+    socket.destroy();
+  }, connectTimeoutMs);
+  connectTimer.unref();
+  let lingerTimer: NodeJS.Timeout | undefined;
+
+  function leave(cause?: Error): void {
+    if (isUnusable) return;
+    isUnusable = true;
+    onUnusable(cause);
+    lingerWhenDone();
+  }
+
+  /**
+   * The connection is gone. Has to come before Node's own handling, which resets the streams so that nobody can tell
+   * why.
+   */
+  function lose(cause?: Error): void {
+    if (lostError !== undefined) return;
+    const reason = cause === undefined ? "the peer closed the connection" : describeError(cause);
+    lostError = new ConnectError(`connection lost: ${reason}`, Code.Unavailable, undefined, undefined, cause);
+    // An end without a cause is orderly, unless it is the answer to the first SYN, or cuts off calls.
+    leave(cause ?? (isReady && streams.size === 0 ? undefined : new Error(reason)));
+    for (const stream of streams) stream.fail(lostError);
+  }
+
+  function lingerWhenDone(): void {
+    if (!isUnusable || streams.size > 0 || lingerTimer !== undefined) return;
+    lingerTimer = setTimeout(() => socket.destroy(), LINGER_MS);
+    lingerTimer.unref();
+  }
+
+  return {
+    request(headers, options) {
+      if (isUnusable || session.closed || session.destroyed) {
+        leave();
+        return undefined;
+      }
+      const stream = session.request(headers, options);
+      const supervised = superviseStream(stream, () => lostError);
+      if (stream.destroyed || session.destroyed) {
+        // It never got as far as the wire: out of stream ids, or the session broke over it.
+        leave();
+        session.close();
+        return undefined;
+      }
+      if (streams.size === 0) socket.ref();
+      streams.add(supervised);
+      stream.once("close", () => {
+        streams.delete(supervised);
+        if (streams.size > 0) return;
+        socket.unref();
+        lingerWhenDone();
+      });
+      return stream;
+    },
+    openStreams: () => streams.size,
+    close() {
+      leave();
+      if (isReady) session.close();
+      else socket.destroy();
+    },
+    destroy(error) {
+      lostError ??= error;
+      leave();
+      for (const stream of streams) stream.fail(error);
+      session.destroy(undefined, constants.NGHTTP2_CANCEL);
+      socket.destroy();
+    },
+    closed,
+  };
+};
+
+function describeGoaway(code: number, data: NodeJS.ArrayBufferView | undefined): string {
+  const name = Object.entries(constants).find(([key, value]) => value === code && GOAWAY_NAME.test(key))?.[0];
+  const text = data === undefined ? "" : Buffer.from(data.buffer, data.byteOffset, Math.min(data.byteLength, 200));
+  const debug = text.length > 0 ? ` ${JSON.stringify(text.toString("latin1"))}` : "";
+  return `${name?.replace("NGHTTP2_", "") ?? `code ${code}`}${debug}`;
+}
+
+// The error codes of RFC 9113; among the constants are flags and others with the same numbers.
+const GOAWAY_NAME =
+  /^NGHTTP2_(PROTOCOL_ERROR|INTERNAL_ERROR|FLOW_CONTROL_ERROR|SETTINGS_TIMEOUT|STREAM_CLOSED|FRAME_SIZE_ERROR|REFUSED_STREAM|CANCEL|COMPRESSION_ERROR|CONNECT_ERROR|ENHANCE_YOUR_CALM|INADEQUATE_SECURITY|HTTP_1_1_REQUIRED)$/;

@@ -1,0 +1,93 @@
+import { AsyncLocalStorage } from "node:async_hooks";
+import { Code, ConnectError, createContextKey, type Interceptor } from "@connectrpc/connect";
+import { codeToString } from "@connectrpc/connect/protocol-connect";
+import type { Logger } from "#shared/logging";
+
+/** Which attempt of a call this is, from 1; whatever sends calls again sets it in their context values. */
+export const attemptKey = createContextKey(1, { description: "attempt" });
+
+export interface LogInterceptorOptions {
+  readonly logger: Pick<Logger, "debug" | "info" | "warn">;
+  /** The service's name. */
+  readonly service: string;
+  /** Where it is called. */
+  readonly peer: string;
+}
+
+/**
+ * Codes that are the caller's own doing or a plain answer: worth a line, no alarm. All others say that something is
+ * wrong with the peer, the way to it, or the contract.
+ */
+const EXPECTED: ReadonlySet<Code> = new Set([
+  Code.Canceled,
+  Code.InvalidArgument,
+  Code.NotFound,
+  Code.AlreadyExists,
+  Code.PermissionDenied,
+  Code.Unauthenticated,
+  Code.FailedPrecondition,
+  Code.Aborted,
+  Code.OutOfRange,
+]);
+
+/**
+ * One line for each call when it has ended, streams too: debug when it went well, info for codes that are an answer,
+ * warn for those that are a fault. The logger adds the trace and request id of the call that it is part of.
+ */
+export function logInterceptor({ logger, service, peer }: LogInterceptorOptions): Interceptor {
+  return (next) => async (req) => {
+    const startedAt = performance.now();
+    const inCall = AsyncLocalStorage.snapshot();
+    let isLogged = false;
+
+    function log(code: Code | undefined, error?: ConnectError): void {
+      if (isLogged) return;
+      isLogged = true;
+      const call = {
+        // The logger's own `service` is the one that calls.
+        peer_service: service,
+        method: `${req.service.typeName}/${req.method.name}`,
+        code: code === undefined ? "ok" : codeToString(code),
+        ms: Math.round((performance.now() - startedAt) * 10) / 10,
+        attempt: req.contextValues.get(attemptKey),
+        peer,
+      };
+      if (error === undefined) inCall(() => logger.debug(call, "outgoing call"));
+      else if (EXPECTED.has(error.code)) inCall(() => logger.info({ ...call, error: error.message }, "outgoing call"));
+      else inCall(() => logger.warn({ ...call, err: error }, "outgoing call"));
+    }
+
+    function failed(reason: unknown): void {
+      // What Connect makes of it on the way out: the signal's reason, when that is what has ended the call.
+      const error = req.signal.aborted
+        ? ConnectError.from(req.signal.reason, Code.Canceled)
+        : ConnectError.from(reason);
+      log(error.code, error);
+    }
+
+    try {
+      const res = await next(req);
+      if (!res.stream) {
+        log(undefined);
+        return res;
+      }
+      // The signal also fires when a stream has ended well; that is logged by then.
+      if (req.signal.aborted) failed(req.signal.reason);
+      else req.signal.addEventListener("abort", () => failed(req.signal.reason), { once: true });
+      return { ...res, message: observeEnd(res.message, () => log(undefined), failed) };
+    } catch (error) {
+      failed(error);
+      throw error;
+    }
+  };
+}
+
+async function* observeEnd<T>(items: AsyncIterable<T>, onEnd: () => void, onError: (reason: unknown) => void) {
+  try {
+    yield* items;
+  } catch (error) {
+    onError(error);
+    throw error;
+  }
+  onEnd();
+}
