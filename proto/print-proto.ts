@@ -12,7 +12,7 @@ import {
   hasExtension,
   type Message,
 } from "@bufbuild/protobuf";
-import { reflect, type ReflectMessage, type ScalarValue } from "@bufbuild/protobuf/reflect";
+import { type ReflectMessage, reflect, type ScalarValue } from "@bufbuild/protobuf/reflect";
 import {
   FieldDescriptorProto_Label,
   FieldDescriptorProto_Type,

@@ -48,7 +48,10 @@ export function remainingMs(call: CallContext): number {
  * The same items, each asked for as part of the call: a generator's body runs in the context of whoever pulls, which
  * for a streaming handler is the transport.
  */
-export async function* iterateInCall<T>(call: CallContext, items: AsyncIterable<T>): AsyncGenerator<T, void, undefined> {
+export async function* iterateInCall<T>(
+  call: CallContext,
+  items: AsyncIterable<T>,
+): AsyncGenerator<T, void, undefined> {
   const iterator = storage.run(call, () => items[Symbol.asyncIterator]());
   let isDone = false;
   try {

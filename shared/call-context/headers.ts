@@ -20,7 +20,8 @@ export function readContextHeaders(headers: Headers): Pick<CallContext, "request
   const caller = headers.get(contextHeaders.caller) ?? "";
   return {
     requestId: idPattern.test(requestId) ? requestId : uuid(),
-    trace: continueTrace(headers.get(contextHeaders.traceparent), headers.get(contextHeaders.tracestate)) ?? startTrace(),
+    trace:
+      continueTrace(headers.get(contextHeaders.traceparent), headers.get(contextHeaders.tracestate)) ?? startTrace(),
     ...(idPattern.test(caller) ? { caller } : {}),
   };
 }

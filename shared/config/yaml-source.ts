@@ -45,8 +45,12 @@ export function readYaml(text: string, env: Environment): YamlSource {
     version: "1.2",
     schema: "core",
   });
-  const faults = [...document.errors, ...document.warnings].map((error) => syntaxFault(error, lines));
-  faults.push(...duplicateKeys(document, lines), ...resolveAliases(document), ...resolveReferences(document, env));
+  const faults = [
+    ...syntaxFaults([...document.errors, ...document.warnings], text, lines),
+    ...duplicateKeys(document, lines),
+    ...resolveAliases(document),
+    ...resolveReferences(document, env),
+  ];
 
   const unresolved = new Set<string>();
   let value: unknown = {};
@@ -64,11 +68,25 @@ export function readYaml(text: string, env: Environment): YamlSource {
   return { value, faults, unresolved, broken: document.errors.length > 0 };
 }
 
-function syntaxFault(error: YAMLError, lines: LineCounter): ConfigFault {
-  const { line, col } = lines.linePos(error.pos[0]);
-  // Some messages end in the source at fault: `Unexpected scalar at node end: "hunter2"`.
-  const message = error.code === "UNEXPECTED_TOKEN" ? "unexpected text" : error.message.replace(/: ?["'`].*/s, "");
-  return { path: "", message: `line ${line}, column ${col}: ${message}` };
+/** One fault a line: what follows the first is mostly its consequence. */
+function syntaxFaults(errors: readonly YAMLError[], text: string, lines: LineCounter): ConfigFault[] {
+  const source = text.split("\n");
+  const faults = new Map<number, ConfigFault>();
+  for (const error of errors) {
+    const { line, col } = lines.linePos(error.pos[0]);
+    if (faults.has(line)) continue;
+    const hint = hasReference(source[line - 1] ?? "") ? "; inside [ ] and { } a ${…} goes in quotes" : "";
+    faults.set(line, { path: "", message: `line ${line}, column ${col}: ${syntaxMessage(error)}${hint}` });
+  }
+  return [...faults.values()];
+}
+
+/** Some of the yaml package's messages end in the source at fault: `Unexpected scalar at node end: "hunter2"`. */
+function syntaxMessage({ code, message }: YAMLError): string {
+  if (code === "UNEXPECTED_TOKEN") return "unexpected text";
+  if (code === "TAG_RESOLVE_FAILED") return "unknown tag; a text that begins with ! goes in quotes";
+  if (code === "MULTIPLE_DOCS") return "a second document begins here, and a configuration is one";
+  return message.replace(/: ?["'`].*/s, "");
 }
 
 function duplicateKeys(document: Document, lines: LineCounter): ConfigFault[] {
@@ -99,8 +117,12 @@ function resolveAliases(document: Document): ConfigFault[] {
     Alias(key, alias, ancestors) {
       const target = alias.resolve(document);
       if (target !== undefined && !ancestors.includes(target)) return undefined;
-      const message = target === undefined ? "has no anchor before it" : "stands inside its own anchor";
-      faults.push({ path: formatPath(pathOf(key, ancestors)), message: `the alias *${alias.source} ${message}` });
+      // Without the alias's name: an unquoted password may begin with a *.
+      const message =
+        target === undefined
+          ? "an alias without an anchor before it; a text that begins with * goes in quotes"
+          : "an alias inside its own anchor";
+      faults.push({ path: formatPath(pathOf(key, ancestors)), message });
       return new Scalar(UNRESOLVED);
     },
   });

@@ -1,5 +1,5 @@
-import { duration, section } from "#shared/config";
 import { z } from "zod";
+import { duration, section } from "#shared/config";
 
 /**
  * The `database` section.

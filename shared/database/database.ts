@@ -1,7 +1,7 @@
-import type { Readiness } from "#shared/lifecycle";
-import type { Logger } from "#shared/logging";
 import { Kysely } from "kysely";
 import type { Migration } from "kysely/migration";
+import type { Readiness } from "#shared/lifecycle";
+import type { Logger } from "#shared/logging";
 import { type Availability, createAvailability } from "./availability.ts";
 import { type DatabaseConfig, embeddedLocation } from "./config.ts";
 import { createEmbedded, type Embedded } from "./embedded.ts";
@@ -12,8 +12,7 @@ import { createPostgresEngine } from "./postgres.ts";
 /** One service's tables: a schema of its own in a PostgreSQL, or in an embedded PGlite. */
 export interface Database<Tables> {
   /**
-   * For queries and transactions, with every table in the service's schema. In plain SQL, name tables by
-   * `sql.table("books")`.
+   * For queries and transactions. Unqualified names mean the service's schema, in Kysely's builders and in plain SQL.
    *
    * While the database is away, not migrated yet or closed, everything rejects at once with DomainError `unavailable`,
    * reason `DATABASE_UNAVAILABLE`; a statement that outlives `statement_timeout`, with reason `DATABASE_TIMEOUT`. When a
@@ -63,13 +62,21 @@ export function createDatabase<Tables>(options: DatabaseOptions): Database<Table
     logger,
   });
 
+  async function closeNow(): Promise<void> {
+    await availability.stop();
+    if (embedded === undefined) await engine.close();
+  }
+  let closing: Promise<void> | undefined;
+
+  const dialect = engine.createDialect(schema, availability.assertReady);
   return {
-    db: new Kysely<Tables>({ dialect: engine.createDialect(availability.assertReady) }).withSchema(schema),
+    // The search path is for plain SQL. Builders name the schema, since a pooler between may lose the path.
+    db: new Kysely<Tables>({ dialect }).withSchema(schema),
     start: availability.start,
     ready: availability.ready,
-    async close() {
-      await availability.stop();
-      if (embedded === undefined) await engine.close();
+    close() {
+      closing ??= closeNow();
+      return closing;
     },
   };
 }
@@ -77,5 +84,5 @@ export function createDatabase<Tables>(options: DatabaseOptions): Database<Table
 function openEngine(config: DatabaseConfig, schema: string, onTrouble: () => void): Engine {
   const location = embeddedLocation(config.url);
   if (location !== undefined) return createEmbedded(location, config.connectTimeoutMs);
-  return createPostgresEngine({ config, applicationName: `meridian-${schema}`, onTrouble });
+  return createPostgresEngine({ config, schema, onTrouble });
 }

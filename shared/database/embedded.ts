@@ -1,5 +1,5 @@
 import type { PGlite } from "@electric-sql/pglite";
-import { type Dialect, PGliteDialect } from "kysely";
+import { CompiledQuery, type Dialect, PGliteDialect } from "kysely";
 import { columnParsers } from "./column-types.ts";
 import { type EmbeddedLocation, embeddedLocation } from "./config.ts";
 import { type Engine, onOneConnection } from "./engine.ts";
@@ -82,11 +82,19 @@ export function createEmbedded(location: EmbeddedLocation, sessionTimeoutMs: num
     open.lock?.release();
   }
 
-  const createDialect = (admit: () => void): Dialect =>
+  // A setting of the session, and so of everybody: it is set again when the turn goes to another schema.
+  let searchPath: string | undefined;
+
+  const createDialect = (schema: string, admit: () => void): Dialect =>
     shareSession(own, driver, {
       async take() {
         admit();
         await takeSession();
+      },
+      async enter(connection) {
+        if (searchPath === schema) return;
+        await connection.executeQuery(CompiledQuery.raw(`set search_path to "${schema}", public`));
+        searchPath = schema;
       },
       release: session.release,
     });
@@ -97,7 +105,7 @@ export function createEmbedded(location: EmbeddedLocation, sessionTimeoutMs: num
     exclusively(work, signal) {
       signal.throwIfAborted();
       return onOneConnection(
-        createDialect(() => {}),
+        createDialect("public", () => {}),
         work,
       );
     },

@@ -8,9 +8,10 @@ export interface Engine {
    * A dialect over this engine's connections; there may be many. Every failure that is an outage comes out of it as a
    * DomainError `unavailable`.
    *
+   * @param schema what unqualified names mean
    * @param admit called before each connection is handed out; throws to refuse
    */
-  createDialect(admit: () => void): Dialect;
+  createDialect(schema: string, admit: () => void): Dialect;
   /**
    * Runs the work on one connection, alone in the database among all that call this, with no limit on a statement's
    * time.

@@ -9,8 +9,8 @@ import { createConnectionWatch } from "./postgres-client.ts";
 
 export interface PostgresOptions {
   readonly config: DatabaseConfig;
-  /** What `pg_stat_activity` shows. */
-  readonly applicationName: string;
+  /** What unqualified names mean, and who `pg_stat_activity` says this is. */
+  readonly schema: string;
   /** Called when a connection breaks or cannot be made. */
   readonly onTrouble: () => void;
 }
@@ -25,10 +25,11 @@ const CLOSE_TIMEOUT_MS = 5_000;
 const END_TIMEOUT_MS = 1_000;
 
 export function createPostgresEngine(options: PostgresOptions): Engine {
-  const { config, onTrouble } = options;
+  const { config, schema, onTrouble } = options;
   const connection: pg.ClientConfig = {
     connectionString: config.url,
-    application_name: options.applicationName,
+    application_name: `meridian-${schema}`,
+    options: `-c search_path=${schema},public`,
     connectionTimeoutMillis: config.connectTimeoutMs,
     idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
     keepAlive: true,
@@ -80,7 +81,7 @@ export function createPostgresEngine(options: PostgresOptions): Engine {
   return {
     name: describePostgres(config.url),
 
-    createDialect: (admit) => dialectOver(() => lend(admit)),
+    createDialect: (_, admit) => dialectOver(() => lend(admit)),
 
     async exclusively<T>(work: (db: Kysely<unknown>) => Promise<T>, signal: AbortSignal): Promise<T> {
       signal.throwIfAborted();

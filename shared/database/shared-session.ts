@@ -1,9 +1,11 @@
-import { type Dialect, type Driver, PGliteAdapter } from "kysely";
+import { type DatabaseConnection, type Dialect, type Driver, PGliteAdapter } from "kysely";
 
 /** Whose turn it is on a session. */
 export interface Turns {
   /** Resolves when it is the caller's turn; rejects when that is refused or takes too long. */
   take(): Promise<void>;
+  /** Makes the session ready for the one whose turn it is. */
+  enter(connection: DatabaseConnection): Promise<void>;
   release(): void;
 }
 
@@ -16,7 +18,14 @@ export function shareSession(dialect: Dialect, driver: Driver, turns: Turns): Di
     init: async () => {},
     async acquireConnection(options) {
       await turns.take();
-      return await driver.acquireConnection(options);
+      try {
+        const connection = await driver.acquireConnection(options);
+        await turns.enter(connection);
+        return connection;
+      } catch (error) {
+        turns.release();
+        throw error;
+      }
     },
     releaseConnection: async () => turns.release(),
     beginTransaction: (connection, settings) => driver.beginTransaction(connection, settings),

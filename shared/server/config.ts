@@ -24,11 +24,23 @@ export const serverSection = section({
   /** The same for calls that stream. 0: as long as the caller wants. */
   max_stream_timeout: duration("0"),
   /** The largest request message, in bytes. */
-  read_max_bytes: z.int().min(1).max(0xffff_ffff).default(4 * 1024 * 1024),
+  read_max_bytes: z
+    .int()
+    .min(1)
+    .max(0xffff_ffff)
+    .default(4 * 1024 * 1024),
   /** The largest response message, in bytes. */
-  write_max_bytes: z.int().min(1).max(0xffff_ffff).default(64 * 1024 * 1024),
+  write_max_bytes: z
+    .int()
+    .min(1)
+    .max(0xffff_ffff)
+    .default(64 * 1024 * 1024),
   /** The largest block of request headers, in bytes. */
-  max_header_bytes: z.int().min(1024).max(1024 * 1024).default(16 * 1024),
+  max_header_bytes: z
+    .int()
+    .min(1024)
+    .max(1024 * 1024)
+    .default(16 * 1024),
   /** Connections beyond this many are refused. */
   max_connections: z.int().min(1).default(10_000),
   /** Calls at once on one HTTP/2 connection; what is beyond waits in the client. */

@@ -39,7 +39,11 @@ export function createListener(config: ServerConfig, logger: Logger, handler: Re
   let isDraining = false;
 
   const h1 = http.createServer(
-    { maxHeaderSize: config.maxHeaderBytes, headersTimeout: config.firstByteTimeoutMs, connectionsCheckingInterval: 1_000 },
+    {
+      maxHeaderSize: config.maxHeaderBytes,
+      headersTimeout: config.firstByteTimeoutMs,
+      connectionsCheckingInterval: 1_000,
+    },
     (request, response) => {
       h1Responses.add(response);
       if (isDraining) response.shouldKeepAlive = false;

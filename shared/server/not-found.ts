@@ -20,7 +20,10 @@ export function answerNotFound(request: FastifyRequest, reply: FastifyReply): vo
     const envelope = Buffer.alloc(5);
     envelope.writeUInt8(0b10, 0);
     envelope.writeUInt32BE(end.length, 1);
-    reply.code(200).header("content-type", contentType).send(Buffer.concat([envelope, end]));
+    reply
+      .code(200)
+      .header("content-type", contentType)
+      .send(Buffer.concat([envelope, end]));
     return;
   }
   reply.code(404).send({ code: "unimplemented", message });

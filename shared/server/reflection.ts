@@ -1,6 +1,7 @@
 import { createRegistry, type DescExtension, type DescFile, type Registry, toBinary } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
 import { Code, type ConnectRouter } from "@connectrpc/connect";
+import { file_google_rpc_error_details } from "#gen/google/rpc/error_details_pb.ts";
 import { ServerReflection as V1 } from "#gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as V1Alpha } from "#gen/grpc/reflection/v1alpha/reflection_pb.ts";
 
@@ -19,7 +20,10 @@ interface Request {
  *
  * @param services asked for at the first request, when all routes are there
  */
-export function addReflection(router: ConnectRouter, services: () => Iterable<{ typeName: string; file: DescFile }>): void {
+export function addReflection(
+  router: ConnectRouter,
+  services: () => Iterable<{ typeName: string; file: DescFile }>,
+): void {
   let schema: Schema | undefined;
 
   async function* serverReflectionInfo(requests: AsyncIterable<Request>) {
@@ -47,7 +51,9 @@ interface Schema {
 
 function readSchema(services: Iterable<{ typeName: string; file: DescFile }>): Schema {
   const list = [...services];
-  const files = new Map(list.flatMap(({ file }) => withDependencies(file)).map((file) => [file.proto.name, file]));
+  // What errors carry, though no service's file imports it: a client can then read their details.
+  const roots = [...list.map(({ file }) => file), file_google_rpc_error_details];
+  const files = new Map(roots.flatMap(withDependencies).map((file) => [file.proto.name, file]));
   return {
     services: list.map(({ typeName }) => typeName).sort(),
     files,

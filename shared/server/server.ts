@@ -38,6 +38,8 @@ export interface Server {
    * @param signal ends the waiting: what is open is then closed at once
    */
   stop(signal?: AbortSignal): Promise<void>;
+  /** How long `stop` takes at the longest. */
+  readonly stopTimeoutMs: number;
 }
 
 /** How long calls that were told to end may take to write their UNAVAILABLE. */
@@ -98,6 +100,7 @@ export function createServer(options: ServerOptions): Server {
       stopping ??= drain(signal);
       return stopping;
     },
+    stopTimeoutMs: config.drainDelayMs + config.shutdownTimeoutMs + 2 * LAST_WORDS_MS,
   };
 }
 

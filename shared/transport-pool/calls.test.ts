@@ -5,7 +5,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { BookService } from "#gen/book/v1/book_pb.ts";
 import { BadRequestSchema, ErrorInfoSchema } from "#gen/google/rpc/error_details_pb.ts";
 import { OrderService, OrderStatus } from "#gen/order/v1/order_pb.ts";
-import { failureOf, freePort, type Routes, startPeer, startPool, within } from "./test-support.ts";
+import { failureOf, freePort, type Routes, startPeer, startPool, until, within } from "./test-support.ts";
 
 const routes: Routes = (router) => {
   router.service(BookService, {
@@ -81,9 +81,11 @@ for (const protocol of ["grpc", "connect", "grpc-web"]) {
 
   test(`${protocol}: an answer over the limit fails with RESOURCE_EXHAUSTED and the next call goes on`, async (t) => {
     const peer = await startPeer(t, routes);
-    const { books } = startPool(t, { address: peer.address, protocol, read_max_bytes: 50_000 });
+    const { books, pool } = startPool(t, { address: peer.address, protocol, read_max_bytes: 50_000 });
     const error = await failureOf(books.listBooks({}));
     assert.equal(error.code, Code.ResourceExhausted);
+    // Stock Connect forgets the stream of an answer that it has not read to its end.
+    await until(() => pool.states()[0]?.openCalls === 0);
     assert.equal((await books.getRecommendation({ userId: "u1" })).recommendation, "a book for u1");
     assert.equal(peer.sessionCount(), 1);
   });

@@ -26,8 +26,12 @@ export interface Http2ConnectionOptions {
 
 /** One HTTP/2 connection, from its first SYN to its end. It holds the process only while it has streams. */
 export interface Http2Connection {
-  /** Undefined when the connection takes no streams any more: ask another. */
-  request(headers: OutgoingHttpHeaders, options: RequestOptions): ClientHttp2Stream | undefined;
+  /**
+   * Undefined when the connection takes no streams any more: ask another.
+   *
+   * @param signal fires when the call has ended, well or not
+   */
+  request(headers: OutgoingHttpHeaders, options: RequestOptions, signal?: AbortSignal): ClientHttp2Stream | undefined;
   openStreams(): number;
   /** Opens no more streams, and ends when the last is done. */
   close(): void;
@@ -115,13 +119,13 @@ export const openHttp2Connection: OpenConnection = ({ origin, connectTimeoutMs, 
   }
 
   return {
-    request(headers, options) {
+    request(headers, options, signal) {
       if (isUnusable || session.closed || session.destroyed) {
         leave();
         return undefined;
       }
       const stream = session.request(headers, options);
-      const supervised = superviseStream(stream, () => lostError);
+      const supervised = superviseStream(stream, { signal, lost: () => lostError });
       if (stream.destroyed || session.destroyed) {
         // It never got as far as the wire: out of stream ids, or the session broke over it.
         leave();

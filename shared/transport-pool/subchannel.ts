@@ -111,11 +111,10 @@ export function createSubchannel(options: SubchannelOptions): Subchannel {
     waiters.rejectAll(() => unavailable(cause));
   }
 
-  function connected(): Http2Connection | Promise<Http2Connection> {
+  function connected(signal: AbortSignal | undefined): Http2Connection | Promise<Http2Connection> {
     if (inUse !== undefined) return inUse;
     if (state === "shutdown") throw unavailable(new Error("the transport pool is closed"));
     if (state === "transient_failure" && lastError !== undefined) throw unavailable(lastError);
-    const signal = currentCallSignal();
     connect();
     return waiters.add(signal);
   }
@@ -128,9 +127,11 @@ export function createSubchannel(options: SubchannelOptions): Subchannel {
   return {
     authority: originOf(address),
     async request(method, path, headers, requestOptions) {
+      const signal = currentCallSignal();
       for (let i = 0; i < MAX_CONNECTIONS_PER_CALL; i++) {
-        const connection = await connected();
-        const stream = connection.request({ ...headers, ":method": method, ":path": path }, requestOptions);
+        const connection = await connected(signal);
+        const allHeaders = { ...headers, ":method": method, ":path": path };
+        const stream = connection.request(allHeaders, requestOptions, signal);
         if (stream !== undefined) return stream;
       }
       throw unavailable(new Error(`${MAX_CONNECTIONS_PER_CALL} connections in a row closed before the call was sent`));

@@ -16,18 +16,27 @@ export interface SupervisedStream {
   fail(error: ConnectError): void;
 }
 
+export interface SuperviseStreamOptions {
+  /** Fires when the call has ended, well or not. */
+  readonly signal: AbortSignal | undefined;
+  /** Why the connection is gone, when it is. */
+  readonly lost: () => ConnectError | undefined;
+}
+
 /**
- * Makes sure that the call on a stream settles, whatever becomes of the stream, and with the code that gRPC gives to
- * it. Stock Connect listens for "error", and gives a reset without one its own meaning; that leaves gaps:
+ * Makes sure that the call on a stream settles, whatever becomes of the stream, with the code that gRPC gives to it,
+ * and that the stream ends with its call. Stock Connect listens for "error", and gives a reset without one its own
+ * meaning; that leaves gaps:
  * - a stream that closes without an answer and without an error never settles its call;
  * - a lost connection comes as a reset with CANCEL, and would look as if the caller had left;
- * - an error in the moment before Connect's listeners are there ends the process, or is not seen.
+ * - an error in the moment before Connect's listeners are there ends the process, or is not seen;
+ * - an answer that was received whole but not read to its end (too large, malformed) keeps its stream, and by that the
+ *   connection, for ever.
  *
  * So it has to be called at once when the stream is made: its listeners must come before Connect's.
- *
- * @param lost why the connection is gone, when it is
  */
-export function superviseStream(stream: ClientHttp2Stream, lost: () => ConnectError | undefined): SupervisedStream {
+export function superviseStream(stream: ClientHttp2Stream, options: SuperviseStreamOptions): SupervisedStream {
+  const { signal, lost } = options;
   let failure: ConnectError | undefined;
 
   function fail(error: ConnectError): void {
@@ -46,6 +55,7 @@ export function superviseStream(stream: ClientHttp2Stream, lost: () => ConnectEr
   });
 
   stream.once("close", () => {
+    signal?.removeEventListener("abort", end);
     if (stream.readableEnded) return;
     const error = lost();
     if (error !== undefined) fail(error);
@@ -58,6 +68,16 @@ export function superviseStream(stream: ClientHttp2Stream, lost: () => ConnectEr
   // everything that is not a cancellation by the user, deadlines among it.
   const close = stream.close.bind(stream);
   stream.close = (code, callback) => close(code === NGHTTP2_INTERNAL_ERROR ? NGHTTP2_CANCEL : code, callback);
+
+  // Connect's own end of the stream comes first, with its code, and then leaves nothing to do here.
+  const end = () => {
+    if (stream.destroyed) return;
+    setImmediate(() => {
+      if (!stream.closed) close(NGHTTP2_CANCEL);
+      stream.destroy();
+    });
+  };
+  signal?.addEventListener("abort", end, { once: true });
 
   return { fail };
 }

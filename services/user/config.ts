@@ -1,0 +1,24 @@
+import { fileURLToPath } from "node:url";
+import type { z } from "zod";
+import { loadConfig, section } from "#shared/config";
+import { databaseSection } from "#shared/database";
+import { rabbitmqSection } from "#shared/event-bus";
+import { logSection } from "#shared/logging";
+import { serverSection } from "#shared/server";
+import { grpcClientsSection } from "#shared/transport-pool";
+
+export const userConfigSection = section({
+  server: serverSection,
+  log: logSection.prefault({}),
+  database: databaseSection.prefault({ url: "pglite:.data/user" }),
+  /** `book-service`, for recommendations; without it greetings say that there is none. */
+  grpc_clients: grpcClientsSection,
+  rabbitmq: rabbitmqSection.optional(),
+});
+
+export type UserConfig = z.output<typeof userConfigSection>;
+
+/** @throws ConfigError with every fault of the file */
+export function loadUserConfig(env: Readonly<Record<string, string | undefined>>): UserConfig {
+  return loadConfig({ file: fileURLToPath(new URL("config.yaml", import.meta.url)), schema: userConfigSection, env });
+}

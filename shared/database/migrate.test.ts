@@ -1,0 +1,170 @@
+import assert from "node:assert/strict";
+import { describe, type TestContext, test } from "node:test";
+import { sql } from "kysely";
+import pg from "pg";
+import { pino } from "pino";
+import { createReadiness } from "#shared/lifecycle";
+import { databaseConfig, embeddedForTest, postgresForTest } from "#shared/testing";
+import { createDatabase, type Database, type Migration } from "./index.ts";
+
+interface Tables {
+  runs: { name: string };
+}
+
+/** Adds a row, so that running twice shows. */
+const record = (name: string): Migration => ({
+  up: (db) => sql`insert into runs values (${name})`.execute(db).then(() => {}),
+});
+const first: Migration = {
+  up: (db) => sql`create table runs (name text)`.execute(db).then(() => record("first").up(db)),
+};
+const faulty: Migration = { up: (db) => sql`select * from no_such_table`.execute(db).then(() => {}) };
+
+interface Started {
+  readonly database: Database<Tables>;
+  readonly readiness: ReturnType<typeof createReadiness>;
+  readonly logs: Record<string, unknown>[];
+}
+
+const engines: Record<string, (t: TestContext) => Promise<string | undefined>> = {
+  PGlite: async () => "pglite:memory",
+  PostgreSQL: postgresForTest,
+};
+
+async function start(
+  t: TestContext,
+  url: string,
+  schema: string,
+  migrations: Record<string, Migration>,
+): Promise<Started> {
+  const logs: Record<string, unknown>[] = [];
+  const readiness = createReadiness();
+  const database = createDatabase<Tables>({
+    config: databaseConfig({ url }),
+    schema,
+    migrations,
+    logger: pino({ level: "info" }, { write: (line: string) => logs.push(JSON.parse(line)) }),
+    readiness,
+    ...(url === "pglite:memory" && { embedded: await embeddedForTest() }),
+  });
+  t.after(() => database.close());
+  database.start();
+  return { database, readiness, logs };
+}
+
+const runs = async ({ database }: Started) => {
+  await database.ready(AbortSignal.timeout(20_000));
+  return (await database.db.selectFrom("runs").select("name").execute()).map((row) => row.name);
+};
+
+/** Resolves when the readiness is as the check wants it. */
+function becomes(readiness: Started["readiness"], check: (reason: string | undefined) => boolean): Promise<void> {
+  return new Promise((resolve) => {
+    const look = () => {
+      if (!check(readiness.state().components[0]?.reason)) return;
+      unsubscribe();
+      resolve();
+    };
+    const unsubscribe = readiness.subscribe(look);
+    look();
+  });
+}
+
+for (const [engine, urlFor] of Object.entries(engines)) {
+  describe(engine, () => {
+    test("replicas and services that start at once on an empty database all come up, each migration run once", async (t) => {
+      const url = await urlFor(t);
+      if (url === undefined) return;
+      const migrations = { "001_first": first, "002_second": record("second") };
+      const schemas = ["at_once_a", "at_once_a", "at_once_a", "at_once_b", "at_once_b", "at_once_c"];
+      const all = await Promise.all(schemas.map((schema) => start(t, url, schema, migrations)));
+      for (const one of all) {
+        assert.deepEqual(await runs(one), ["first", "second"]);
+        assert.ok(
+          one.logs.every((line) => line["level"] === 30),
+          JSON.stringify(one.logs),
+        );
+      }
+    });
+
+    test("what is new runs at the next start, what ran does not", async (t) => {
+      const url = await urlFor(t);
+      if (url === undefined) return;
+      const one = await start(t, url, "grows", { "001_first": first });
+      assert.deepEqual(await runs(one), ["first"]);
+      await one.database.close();
+      const two = await start(t, url, "grows", { "001_first": first, "002_second": record("second") });
+      assert.deepEqual(await runs(two), ["first", "second"]);
+      assert.deepEqual(two.logs.find((line) => line["msg"] === "database migrated")?.["migrations"], ["002_second"]);
+    });
+
+    test("a version from before the last migration still starts, and says that the database is ahead", async (t) => {
+      const url = await urlFor(t);
+      if (url === undefined) return;
+      await runs(await start(t, url, "ahead", { "001_first": first, "002_second": record("second") }));
+      const older = await start(t, url, "ahead", { "001_first": first });
+      assert.deepEqual(await runs(older), ["first", "second"]);
+      assert.ok(older.logs.some((line) => line["level"] === 40 && String(line["migrations"]) === "002_second"));
+    });
+
+    test("a faulty migration is loud, leaves nothing, keeps the database unavailable, and is tried again", async (t) => {
+      const url = await urlFor(t);
+      if (url === undefined) return;
+      let second = faulty;
+      const broken = await start(t, url, "mended", { "001_first": first, "002_second": { up: (db) => second.up(db) } });
+      await becomes(broken.readiness, (reason) => reason?.includes("migration 002_second of mended failed") === true);
+      assert.ok(broken.logs.some((line) => line["level"] === 50));
+      await assert.rejects(broken.database.db.selectFrom("runs").selectAll().execute(), {
+        code: "unavailable",
+        reason: "DATABASE_UNAVAILABLE",
+      });
+      second = record("second");
+      // Run anew and not from the middle: the first was rolled back with the second.
+      assert.deepEqual(await runs(broken), ["first", "second"]);
+      assert.equal(broken.readiness.state().ready, true);
+    });
+  });
+}
+
+test("a replica waits for the one that migrates", async (t) => {
+  const url = await postgresForTest(t);
+  if (url === undefined) return;
+  const { promise: mayEnd, resolve: end } = Promise.withResolvers<void>();
+  const { promise: underWay, resolve: begun } = Promise.withResolvers<void>();
+  const slow: Migration = {
+    async up(db) {
+      await first.up(db);
+      begun();
+      await mayEnd;
+    },
+  };
+  const one = await start(t, url, "waits", { "001_first": slow });
+  await underWay;
+  const two = await start(t, url, "waits", { "001_first": first });
+  const watcher = new pg.Client({ connectionString: url });
+  await watcher.connect();
+  t.after(() => watcher.end());
+  while ((await watcher.query("select from pg_locks where locktype = 'advisory' and not granted")).rowCount === 0);
+  assert.equal(two.readiness.state().ready, false);
+  end();
+  assert.deepEqual([await runs(one), await runs(two)], [["first"], ["first"]]);
+});
+
+test("closing ends a wait for the migrations' lock", async (t) => {
+  const url = await postgresForTest(t);
+  if (url === undefined) return;
+  const { promise: never, resolve: end } = Promise.withResolvers<void>();
+  const { promise: underWay, resolve: begun } = Promise.withResolvers<void>();
+  const stuck: Migration = {
+    up() {
+      begun();
+      return never;
+    },
+  };
+  await start(t, url, "stuck", { "001_stuck": stuck });
+  await underWay;
+  const two = await start(t, url, "stuck", { "001_stuck": stuck });
+  await two.database.close();
+  await assert.rejects(two.database.ready(), { reason: "DATABASE_UNAVAILABLE" });
+  end();
+});

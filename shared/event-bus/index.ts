@@ -1,0 +1,1 @@
+export { rabbitmqSection } from "./config.ts";

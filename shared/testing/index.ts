@@ -1,0 +1,7 @@
+export {
+  type DatabaseForTestOptions,
+  databaseConfig,
+  databaseForTest,
+  embeddedForTest,
+  postgresForTest,
+} from "./database.ts";

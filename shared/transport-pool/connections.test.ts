@@ -1,0 +1,301 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import * as http2 from "node:http2";
+import { test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { BookService } from "#gen/book/v1/book_pb.ts";
+import { OrderService } from "#gen/order/v1/order_pb.ts";
+import {
+  failureOf,
+  freePort,
+  type Routes,
+  startHttp1Peer,
+  startPeer,
+  startPool,
+  startTcpPeer,
+  until,
+  within,
+} from "./test-support.ts";
+
+const FAST_BACKOFF = { initial: "5ms", max: "20ms" };
+
+const routes: Routes = (router) => {
+  router.service(BookService, {
+    getBook: () => ({ book: { id: "b1" } }),
+    listBooks: async () => {
+      await delay(2);
+      return {};
+    },
+  });
+  router.service(OrderService, {
+    async *watchOrder({ id }, { signal }) {
+      yield { order: { id } };
+      await once(signal, "abort");
+    },
+  });
+};
+
+test("a service that is down at the start is named in one warning, and used as soon as it is up", async (t) => {
+  const port = await freePort();
+  const address = `127.0.0.1:${port}`;
+  const { pool, books, lines } = startPool(t, { address, connect_backoff: FAST_BACKOFF });
+  pool.connect();
+  assert.equal(pool.states()[0]?.state, "connecting");
+  await until(() => lines.filter(({ msg }) => msg.includes("still down")).length >= 2);
+  const warnings = lines.filter(({ level }) => level === "warn");
+  assert.equal(warnings.length, 1);
+  assert.equal(warnings[0]?.peer_service, "book-service");
+  assert.equal(warnings[0]?.peer, address);
+  assert.match(pool.states()[0]?.lastError ?? "", /ECONNREFUSED/);
+
+  await startPeer(t, routes, { port });
+  await until(() => pool.states()[0]?.state === "ready");
+  assert.equal((await books.getBook({ id: "b1" })).book?.id, "b1");
+  assert.equal(pool.states()[0]?.lastError, undefined);
+  assert.ok(lines.some(({ msg, level }) => level === "info" && msg.includes("is back")));
+});
+
+test("in backoff a call fails at once with UNAVAILABLE and the error of the last attempt", async (t) => {
+  const { books, pool } = startPool(t, { address: `127.0.0.1:${await freePort()}` });
+  await failureOf(books.getBook({ id: "b1" }));
+  assert.equal(pool.states()[0]?.state, "transient_failure");
+  const startedAt = performance.now();
+  const error = await failureOf(books.getBook({ id: "b1" }));
+  assert.equal(error.code, Code.Unavailable);
+  assert.match(error.message, /ECONNREFUSED/);
+  assert.ok(performance.now() - startedAt < 500);
+});
+
+test("a service that restarts is used again without anyone's doing", async (t) => {
+  const peer = await startPeer(t, routes);
+  const { books, pool } = startPool(t, { address: peer.address, connect_backoff: FAST_BACKOFF });
+  await books.getBook({ id: "b1" });
+  for (let i = 0; i < 3; i++) {
+    await peer.kill();
+    await until(() => pool.states()[0]?.state !== "ready");
+    assert.equal((await failureOf(books.getBook({ id: "b1" }))).code, Code.Unavailable);
+    const again = await startPeer(t, routes, { port: peer.port });
+    await until(() => pool.states()[0]?.state === "ready");
+    assert.equal((await books.getBook({ id: "b1" })).book?.id, "b1");
+    await again.kill();
+  }
+});
+
+test("calls that are open when their peer is killed fail with UNAVAILABLE, unary and streams", async (t) => {
+  const peer = await startPeer(t, (router) => {
+    router.service(BookService, { getBook: () => new Promise(() => {}) });
+    routes(router.service(BookService, {}));
+  });
+  const slow = await startPeer(t, (router) => {
+    router.service(BookService, { getBook: () => new Promise(() => {}) });
+    router.service(OrderService, {
+      async *watchOrder({ id }) {
+        yield { order: { id } };
+        await new Promise(() => {});
+      },
+    });
+  });
+  await peer.kill();
+  const { books, pool } = startPool(t, { address: slow.address });
+  const stream = pool.client("book-service", OrderService).watchOrder({ id: "o1" })[Symbol.asyncIterator]();
+  assert.equal((await stream.next()).value?.order?.id, "o1");
+  const failures = Promise.all([
+    ...Array.from({ length: 20 }, () => failureOf(books.getBook({ id: "b1" }))),
+    failureOf(stream.next()),
+  ]);
+  await until(() => pool.states()[0]?.openCalls === 21);
+  await slow.kill();
+  for (const error of await within(2_000, failures)) {
+    assert.equal(error.code, Code.Unavailable);
+    assert.match(error.message, /connection lost/);
+  }
+});
+
+test("a peer that closes an idle connection by GOAWAY gets the next call on a new one (#1768)", async (t) => {
+  const peer = await startPeer(t, routes);
+  const { books, pool } = startPool(t, { address: peer.address });
+  for (let i = 1; i <= 5; i++) {
+    await books.getBook({ id: "b1" });
+    assert.equal(peer.sessionCount(), i);
+    for (const session of peer.sessions) session.goaway(0);
+    await until(() => pool.states()[0]?.state === "idle");
+  }
+});
+
+test("a call that comes just when the GOAWAY does is not lost", async (t) => {
+  const peer = await startPeer(t, routes);
+  const { books } = startPool(t, { address: peer.address });
+  await books.getBook({ id: "b1" });
+  for (let i = 0; i < 50; i++) {
+    for (const session of peer.sessions) session.goaway(0, 2 ** 31 - 1);
+    await within(2_000, books.getBook({ id: "b1" }));
+  }
+});
+
+test("after a GOAWAY open streams go on, and the next call uses a new connection", async (t) => {
+  const finish = Promise.withResolvers<void>();
+  const peer = await startPeer(t, (router) => {
+    router.service(OrderService, {
+      async *watchOrder() {
+        yield { order: { id: "first" } };
+        await finish.promise;
+        yield { order: { id: "last" } };
+      },
+    });
+    router.service(BookService, { getBook: () => ({ book: { id: "b1" } }) });
+  });
+  const { books, pool } = startPool(t, { address: peer.address });
+  const stream = pool.client("book-service", OrderService).watchOrder({ id: "o1" })[Symbol.asyncIterator]();
+  assert.equal((await stream.next()).value?.order?.id, "first");
+  for (const session of peer.sessions) session.goaway(0, 2 ** 31 - 1);
+  await until(() => pool.states()[0]?.state === "idle");
+  await books.getBook({ id: "b1" });
+  assert.equal(peer.sessions.size, 2);
+  finish.resolve();
+  assert.equal((await stream.next()).value?.order?.id, "last");
+  assert.equal((await stream.next()).done, true);
+  await until(() => peer.sessions.size === 1);
+});
+
+test("a GOAWAY with an error ends open calls with UNAVAILABLE and says what the peer said", async (t) => {
+  const peer = await startPeer(t, (router) => {
+    router.service(BookService, { listBooks: () => new Promise(() => {}), getBook: () => ({}) });
+  });
+  const { books, pool } = startPool(t, { address: peer.address });
+  const failure = failureOf(books.listBooks({}));
+  await until(() => pool.states()[0]?.openCalls === 1 && peer.sessions.size === 1);
+  const { NGHTTP2_ENHANCE_YOUR_CALM } = http2.constants;
+  for (const session of peer.sessions) session.goaway(NGHTTP2_ENHANCE_YOUR_CALM, 1, Buffer.from("too_many_pings"));
+  const error = await within(2_000, failure);
+  assert.equal(error.code, Code.Unavailable);
+  assert.match(error.message, /ENHANCE_YOUR_CALM "too_many_pings"/);
+  await books.getBook({ id: "b1" });
+});
+
+/** Calls all the time until `stop`; every call must settle. */
+function load(call: () => Promise<unknown>, concurrency: number) {
+  let stopped = false;
+  let done = 0;
+  const errors: ConnectError[] = [];
+  const workers = Array.from({ length: concurrency }, async () => {
+    while (!stopped) {
+      await call().catch((error: unknown) => errors.push(ConnectError.from(error)));
+      done++;
+    }
+  });
+  return {
+    errors,
+    done: () => done,
+    stop: () => {
+      stopped = true;
+      return within(10_000, Promise.all(workers));
+    },
+  };
+}
+
+test("a graceful drain under load (GOAWAY, a round trip, close) fails no call", async (t) => {
+  const peer = await startPeer(t, routes);
+  const { books } = startPool(t, { address: peer.address });
+  const calls = load(() => books.listBooks({}), 50);
+  for (let i = 1; i <= 20; i++) {
+    const target = calls.done() + 100;
+    await until(() => calls.done() > target);
+    for (const session of peer.sessions) {
+      session.goaway(0, 2 ** 31 - 1);
+      session.ping(() => session.close());
+    }
+  }
+  await calls.stop();
+  assert.deepEqual(calls.errors, []);
+  assert.ok(peer.sessionCount() > 10);
+});
+
+for (const [how, end] of [
+  ["goaway(0)", (session: http2.Http2Session) => session.goaway(0)],
+  ["session.close()", (session: http2.Http2Session) => session.close()],
+  ["session.destroy()", (session: http2.Http2Session) => session.destroy()],
+  ["goaway with an error", (session: http2.Http2Session) => session.goaway(http2.constants.NGHTTP2_INTERNAL_ERROR)],
+  ["a reset socket", (session: http2.Http2Session) => session.socket.resetAndDestroy?.()],
+] as const) {
+  test(`${how} under load: every call settles, failures are UNAVAILABLE, and calls go on`, async (t) => {
+    const peer = await startPeer(t, routes);
+    const { books, pool } = startPool(t, { address: peer.address, connect_backoff: FAST_BACKOFF });
+    const calls = load(() => books.listBooks({}, { timeoutMs: 0 }), 50);
+    for (let i = 0; i < 20; i++) {
+      const target = calls.done() + 60;
+      await until(() => calls.done() > target);
+      for (const session of [...peer.sessions]) end(session);
+    }
+    await calls.stop();
+    const codes = new Set(calls.errors.map(({ code }) => Code[code]));
+    t.diagnostic(`${calls.errors.length} of ${calls.done()} failed; ${peer.sessionCount()} connections`);
+    assert.deepEqual([...codes].filter((code) => code !== "Unavailable"), []);
+    assert.equal(pool.states()[0]?.openCalls, 0);
+    await until(() => pool.states()[0]?.state !== "transient_failure");
+    await books.getBook({ id: "b1" });
+  });
+}
+
+test("a peer that accepts and never answers: calls fail at their deadline, the attempt at its timeout", async (t) => {
+  const address = await startTcpPeer(t, () => {});
+  const { books, pool } = startPool(t, { address, connect_timeout: "150ms" });
+  const startedAt = performance.now();
+  const error = await failureOf(books.getBook({ id: "b1" }, { timeoutMs: 30 }));
+  assert.equal(error.code, Code.DeadlineExceeded);
+  assert.ok(performance.now() - startedAt < 140);
+  assert.equal(pool.states()[0]?.state, "connecting");
+  assert.equal(pool.states()[0]?.openCalls, 0);
+  const late = await within(2_000, failureOf(books.getBook({ id: "b1" })));
+  assert.equal(late.code, Code.Unavailable);
+  assert.match(late.message, /no HTTP\/2 connection within 150 ms/);
+});
+
+test("a host that does not answer the SYN: calls fail at their deadline, the attempt at its timeout", async (t) => {
+  // TEST-NET-1 (RFC 5737): routed nowhere. Some networks refuse it at once, which is no hang to test.
+  const { books } = startPool(t, { address: "192.0.2.1:9", connect_timeout: "200ms" });
+  const startedAt = performance.now();
+  const error = await within(2_000, failureOf(books.getBook({ id: "b1" }, { timeoutMs: 50 })));
+  if (error.code === Code.Unavailable) {
+    t.skip(`this network answers for TEST-NET-1: ${error.message}`);
+    return;
+  }
+  assert.equal(error.code, Code.DeadlineExceeded);
+  assert.ok(performance.now() - startedAt < 190);
+  assert.equal((await within(2_000, failureOf(books.getBook({ id: "b1" })))).code, Code.Unavailable);
+});
+
+test("a peer that falls silent in the middle of a call: the call fails at its deadline", async (t) => {
+  const peer = await startPeer(t, (router) => {
+    router.service(BookService, { getBook: () => new Promise(() => {}) });
+  });
+  const { books, pool } = startPool(t, { address: peer.address });
+  const startedAt = performance.now();
+  const error = await failureOf(books.getBook({ id: "b1" }, { timeoutMs: 50 }));
+  assert.equal(error.code, Code.DeadlineExceeded);
+  assert.ok(performance.now() - startedAt < 1_000);
+  await until(() => pool.states()[0]?.openCalls === 0);
+});
+
+test("a peer that speaks no HTTP/2 is down, and the error says so", async (t) => {
+  const http1 = startPool(t, { address: await startHttp1Peer(t, routes) });
+  const error = await within(2_000, failureOf(http1.books.getBook({ id: "b1" })));
+  assert.equal(error.code, Code.Unavailable);
+  const hangsUp = startPool(t, { address: await startTcpPeer(t, (socket) => socket.end()) });
+  assert.equal((await within(2_000, failureOf(hangsUp.books.getBook({ id: "b1" })))).code, Code.Unavailable);
+});
+
+test("a peer that sends GOAWAY on each new connection gets a few tries, then the call fails", async (t) => {
+  const peer = await startPeer(t, routes);
+  const server = http2.createServer();
+  server.on("session", (session) => session.close());
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => server.close());
+  const address = server.address();
+  assert.ok(address !== null && typeof address === "object");
+  const { books } = startPool(t, { address: `127.0.0.1:${address.port}` });
+  const error = await within(2_000, failureOf(books.getBook({ id: "b1" })));
+  assert.equal(error.code, Code.Unavailable);
+  await peer.kill();
+});
