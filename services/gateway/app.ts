@@ -1,0 +1,90 @@
+import type { DescService } from "@bufbuild/protobuf";
+import { cors as connectCors } from "@connectrpc/connect";
+import cors from "@fastify/cors";
+import type { FastifyInstance } from "fastify";
+import { BookService } from "#gen/book/v1/book_pb.ts";
+import { OrderService } from "#gen/order/v1/order_pb.ts";
+import { UserService } from "#gen/user/v1/user_pb.ts";
+import { contextHeaders } from "#shared/call-context";
+import { type App, createLifecycle, createReadiness } from "#shared/lifecycle";
+import { createLogger, type Logger } from "#shared/logging";
+import { createServer } from "#shared/server";
+import { createTransportPool } from "#shared/transport-pool";
+import type { GatewayConfig } from "./config.ts";
+import { forward } from "./forward.ts";
+
+/** What the outside may call: one line for a service here, one entry under `grpc_clients` in the configuration. */
+const exposed: Readonly<Record<string, readonly DescService[]>> = {
+  "user-service": [UserService],
+  "book-service": [BookService],
+  "order-service": [OrderService],
+};
+
+/** What several services in one process share, and tests replace. */
+export interface GatewayAppOverrides {
+  readonly logger?: Logger;
+}
+
+export interface GatewayApp extends App {
+  /** Where it listens, once started. */
+  readonly url: string;
+}
+
+/**
+ * The way in from outside: every method of the configured services, in gRPC, gRPC-Web and Connect.
+ *
+ * @throws RangeError when a service is configured that is not in `exposed`
+ */
+export function createGatewayApp(config: GatewayConfig, overrides: GatewayAppOverrides = {}): GatewayApp {
+  const { logger = createLogger({ name: config.server.name, config: config.log }) } = overrides;
+  const { headers, grpcClients } = config;
+  const pool = createTransportPool(grpcClients, { logger, caller: config.server.name });
+  const forwarded = grpcClients.services.flatMap(({ name }) =>
+    exposedBy(name).map((service) => ({ service, name, transport: pool.transport(name), headers })),
+  );
+  const server = createServer({
+    config: config.server,
+    logger,
+    readiness: createReadiness(),
+    routes(router) {
+      for (const { service, ...options } of forwarded) forward(router, service, options);
+    },
+    // Each service checks its own rules.
+    validate: false,
+    fastify: (fastify) => allowBrowsers(fastify, config),
+  });
+
+  const lifecycle = createLifecycle({ logger });
+  lifecycle.add({ name: "transport pool", start: () => pool.connect(), stop: () => pool.close() });
+  lifecycle.add({
+    name: "server",
+    start: () => server.start(),
+    stop: (signal) => server.stop(signal),
+    stopTimeoutMs: server.stopTimeoutMs,
+  });
+
+  return {
+    logger,
+    start: () => lifecycle.start(),
+    stop: () => lifecycle.stop(),
+    get url() {
+      return server.url;
+    },
+  };
+}
+
+function exposedBy(name: string): readonly DescService[] {
+  const services = exposed[name];
+  if (services !== undefined) return services;
+  throw new RangeError(`the gateway knows no messages of ${name}; it knows ${Object.keys(exposed).join(", ")}`);
+}
+
+function allowBrowsers(fastify: FastifyInstance, { cors: { origins, maxAgeMs }, headers }: GatewayConfig): void {
+  fastify.register(cors, {
+    origin: origins.includes("*") ? "*" : [...origins],
+    methods: [...connectCors.allowedMethods],
+    allowedHeaders: [...connectCors.allowedHeaders, ...headers.request, ...Object.values(contextHeaders)],
+    exposedHeaders: [...connectCors.exposedHeaders, ...headers.response, contextHeaders.requestId],
+    maxAge: Math.floor(maxAgeMs / 1_000),
+  });
+}

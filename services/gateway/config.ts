@@ -1,0 +1,41 @@
+import { fileURLToPath } from "node:url";
+import { z } from "zod";
+import { duration, loadConfig, section } from "#shared/config";
+import { logSection } from "#shared/logging";
+import { serverSection } from "#shared/server";
+import { grpcClientsSection } from "#shared/transport-pool";
+
+const headerNames = z.array(z.string().regex(/^[a-z0-9-]+$/, "expected a header's name in lower case"));
+
+const headersSection = section({
+  /** Handed on from the caller to services, besides deadline, trace and request id, which always are. */
+  request: headerNames.default(["authorization", "accept-language"]),
+  /** Handed back from services to the caller. Trailers, and the details of errors, always are. */
+  response: headerNames.default([]),
+});
+
+const corsSection = section({
+  /** Pages that may call, such as `https://shop.example`; `*` for any. */
+  origins: z.array(z.union([z.literal("*"), z.url({ protocol: /^https?$/ })])).default([]),
+  /** How long a browser may remember a preflight's answer. */
+  max_age: duration("2h"),
+});
+
+export const gatewayConfigSection = section({
+  server: serverSection,
+  log: logSection.prefault({}),
+  grpc_clients: grpcClientsSection,
+  headers: headersSection.prefault({}),
+  cors: corsSection.prefault({}),
+});
+
+export type GatewayConfig = z.output<typeof gatewayConfigSection>;
+
+/** @throws ConfigError with every fault of the file */
+export function loadGatewayConfig(env: Readonly<Record<string, string | undefined>>): GatewayConfig {
+  return loadConfig({
+    file: fileURLToPath(new URL("config.yaml", import.meta.url)),
+    schema: gatewayConfigSection,
+    env,
+  });
+}
