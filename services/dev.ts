@@ -1,9 +1,9 @@
 // `npm run dev`: the whole bookshop in one process, on one embedded database.
 
 import process from "node:process";
-import { openEmbedded } from "#shared/database";
+import { type Embedded, openEmbedded } from "#shared/database";
 import { type App, createLifecycle, run } from "#shared/lifecycle";
-import { createLogger } from "#shared/logging";
+import { createLogger, type LogConfig, type Logger } from "#shared/logging";
 import { createBookApp } from "./book/app.ts";
 import { type BookConfig, loadBookConfig } from "./book/config.ts";
 import { createGatewayApp } from "./gateway/app.ts";
@@ -35,30 +35,48 @@ function load(env: Readonly<Record<string, string | undefined>>): DevConfig {
   };
 }
 
-async function create({ user, book, order, gateway, dataFolder }: DevConfig): Promise<App> {
-  const loggerOf = ({ server, log }: { server: UserConfig["server"]; log: UserConfig["log"] }) =>
-    createLogger({ name: server.name, config: log });
-  const logger = loggerOf({ server: { ...gateway.server, name: "dev" }, log: gateway.log });
-  const embedded = await openEmbedded(`pglite:${dataFolder}`);
-  const users = createUserApp(user, { embedded, logger: loggerOf(user) });
-  const books = createBookApp(book, { embedded, logger: loggerOf(book) });
-  const orders = createOrderApp(order, { embedded, logger: loggerOf(order) });
-  const front = createGatewayApp(gateway, { logger: loggerOf(gateway) });
-
+function create(config: DevConfig): App {
+  const logger = loggerOf({ server: { name: "dev" }, log: config.gateway.log });
   const lifecycle = createLifecycle({ logger });
-  lifecycle.add({ name: "embedded database", stop: () => embedded.close() });
-  for (const [name, app] of Object.entries({ orders, books, users, gateway: front })) {
-    lifecycle.add({ name, start: () => app.start(), stop: () => app.stop() });
+  let embedded: Embedded | undefined;
+  let apps: Bookshop | undefined;
+
+  lifecycle.add({
+    name: "embedded database",
+    start: async () => {
+      embedded = await openEmbedded(`pglite:${config.dataFolder}`);
+      apps = createBookshop(config, embedded);
+    },
+    stop: () => embedded?.close(),
+  });
+  for (const name of ["order", "book", "user", "gateway"] as const) {
+    lifecycle.add({ name, start: () => apps?.[name].start(), stop: () => apps?.[name].stop() });
   }
   lifecycle.add({
-    name: "seed",
+    name: "seeds",
     async start() {
-      await Promise.all([users.ready(), books.ready(), orders.ready()]);
-      for (const seed of seeds) await books.books.create(seed);
-      process.stdout.write(banner(front.url, users.url, books.url, orders.url));
+      if (apps === undefined) return;
+      await Promise.all([apps.user.ready(), apps.book.ready(), apps.order.ready()]);
+      for (const seed of seeds) await apps.book.books.create(seed);
+      process.stdout.write(banner(apps, config.dataFolder));
     },
   });
   return { logger, start: () => lifecycle.start(), stop: () => lifecycle.stop() };
+}
+
+type Bookshop = ReturnType<typeof createBookshop>;
+
+function createBookshop({ user, book, order, gateway }: DevConfig, embedded: Embedded) {
+  return {
+    user: createUserApp(user, { embedded, logger: loggerOf(user) }),
+    book: createBookApp(book, { embedded, logger: loggerOf(book) }),
+    order: createOrderApp(order, { embedded, logger: loggerOf(order) }),
+    gateway: createGatewayApp(gateway, { logger: loggerOf(gateway) }),
+  };
+}
+
+function loggerOf({ server, log }: { server: { name: string }; log: LogConfig }): Logger {
+  return createLogger({ name: server.name, config: log });
 }
 
 /** The request ids are fixed: a restart finds these books there. */
@@ -77,13 +95,16 @@ const seeds = [
   requestId: `00000000-0000-4000-8000-00000000000${index + 1}`,
 }));
 
-function banner(gateway: string, user: string, book: string, order: string): string {
+function banner({ gateway, user, book, order }: Bookshop, dataFolder: string): string {
   return `
-  Meridian is up, data in .data/dev. Ctrl-C ends it.
+  Meridian is up, its data in ${dataFolder}. Ctrl-C ends it.
 
-    gateway  ${gateway}    user  ${user}    book  ${book}    order  ${order}
+    gateway  ${gateway.url}
+    user     ${user.url}
+    book     ${book.url}
+    order    ${order.url}
 
-    curl ${gateway}/user.v1.UserService/SayHello --json '{"name":"Ada"}'
+    curl ${gateway.url}/user.v1.UserService/SayHello -H 'content-type: application/json' -d '{"name":"Ada"}'
 
 `;
 }
