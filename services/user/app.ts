@@ -8,7 +8,7 @@ import { migrations } from "./migrations.ts";
 import { recommendByBookService } from "./peers.ts";
 import { createUserRepository, type UserTables } from "./repository.ts";
 import { userRoutes } from "./routes.ts";
-import { createUsers } from "./users.ts";
+import { createUsers, type Users } from "./users.ts";
 
 /** What several services in one process share, and tests replace. */
 export interface UserAppOverrides {
@@ -19,6 +19,10 @@ export interface UserAppOverrides {
 export interface UserApp extends App {
   /** Where it listens, once started. */
   readonly url: string;
+  /** The use cases, for what runs in the same process. */
+  readonly users: Users;
+  /** Resolves once the database can be used: `start` does not wait for it. */
+  ready(signal?: AbortSignal): Promise<void>;
 }
 
 /** user-service, made of its parts. */
@@ -53,8 +57,10 @@ export function createUserApp(config: UserConfig, overrides: UserAppOverrides = 
 
   return {
     logger,
+    users,
     start: () => lifecycle.start(),
     stop: () => lifecycle.stop(),
+    ready: (signal) => database.ready(signal),
     get url() {
       return server.url;
     },

@@ -1,4 +1,5 @@
-import { BookService } from "#gen/book/v1/book_pb.ts";
+import { type BookErrorReason, BookService } from "#gen/book/v1/book_pb.ts";
+import { fromConnectError } from "#shared/errors";
 import type { TransportPool } from "#shared/transport-pool";
 import type { Recommend } from "./users.ts";
 
@@ -8,5 +9,14 @@ const BOOK_SERVICE = "book-service";
 export function recommendByBookService(pool: TransportPool): Recommend | undefined {
   if (!pool.has(BOOK_SERVICE)) return undefined;
   const books = pool.client(BOOK_SERVICE, BookService);
-  return async (userId) => (await books.getRecommendation({ userId })).recommendation;
+  return async (userId) => {
+    try {
+      return (await books.getRecommendation({ userId })).recommendation;
+    } catch (error) {
+      if (fromConnectError(error)?.reason === ("NO_RECOMMENDATION" satisfies keyof typeof BookErrorReason)) {
+        return undefined;
+      }
+      throw error;
+    }
+  };
 }

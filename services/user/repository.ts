@@ -16,35 +16,31 @@ export interface UserTables {
 }
 
 export function createUserRepository(db: Kysely<UserTables>): UserRepository {
+  async function findBy(column: "id" | "request_id", value: string): Promise<User | undefined> {
+    const row = await db.selectFrom("users").selectAll().where(column, "=", value).executeTakeFirst();
+    return row && toUser(row);
+  }
+
   return {
-    async create({ id, username, email, createdAt, updatedAt }, requestId) {
-      const row = { id, username, email, request_id: requestId ?? null, created_at: createdAt, updated_at: updatedAt };
+    async create(user, requestId) {
       try {
-        const stored = await db
-          .insertInto("users")
-          .values(row)
-          .onConflict((conflict) => conflict.constraint("users_request_id_key").doNothing())
-          .returningAll()
-          .executeTakeFirst();
-        if (stored !== undefined) return toUser(stored);
+        await db.insertInto("users").values(toRow(user, requestId)).execute();
+        return user;
       } catch (error) {
-        if (violatedConstraint(error) !== "users_email_key") throw error;
+        const violated = violatedConstraint(error);
+        if (violated === undefined) throw error;
+        // A repeat of the same request violates both constraints: which one is named is chance.
+        const first = requestId === undefined ? undefined : await findBy("request_id", requestId);
+        if (first !== undefined) return first;
+        if (violated !== "users_email_key") throw error;
         throw new DomainError("already_exists", "EMAIL_TAKEN" satisfies UserErrorReason, "this e-mail is taken", {
-          metadata: { email },
+          metadata: { email: user.email },
         });
       }
-      const first = await db
-        .selectFrom("users")
-        .selectAll()
-        .where("request_id", "=", row.request_id)
-        .executeTakeFirstOrThrow();
-      return toUser(first);
     },
 
     async find(id) {
-      if (!isUuid(id)) return undefined;
-      const row = await db.selectFrom("users").selectAll().where("id", "=", id).executeTakeFirst();
-      return row && toUser(row);
+      return isUuid(id) ? findBy("id", id) : undefined;
     },
 
     async list({ size, token }) {
@@ -63,7 +59,23 @@ export function createUserRepository(db: Kysely<UserTables>): UserRepository {
   };
 }
 
+function toRow(user: User, requestId: string | undefined): UserTables["users"] {
+  return {
+    id: user.id,
+    username: user.username,
+    email: user.email,
+    request_id: requestId ?? null,
+    created_at: user.createdAt,
+    updated_at: user.updatedAt,
+  };
+}
+
 function toUser(row: Selectable<UserTables["users"]>): User {
-  const { id, username, email, created_at: createdAt, updated_at: updatedAt } = row;
-  return { id, username, email, createdAt, updatedAt };
+  return {
+    id: row.id,
+    username: row.username,
+    email: row.email,
+    createdAt: row.created_at,
+    updatedAt: row.updated_at,
+  };
 }

@@ -31,8 +31,8 @@ export interface UserPage {
   readonly nextToken: string;
 }
 
-/** A sentence that recommends a book to the user. Rejects when it cannot be had. */
-export type Recommend = (userId: string) => Promise<string>;
+/** A sentence that recommends a book to the user, or undefined when no book suits. Rejects when it cannot be had. */
+export type Recommend = (userId: string) => Promise<string | undefined>;
 
 export interface Users {
   sayHello(name: string): Promise<string>;
@@ -53,9 +53,9 @@ export function createUsers({ repository, recommend, logger }: UsersOptions): Us
   async function recommendation(name: string): Promise<string> {
     if (recommend === undefined) return "Book service not available";
     try {
-      return await recommend(name);
+      return (await recommend(name)) ?? "No recommendation";
     } catch (err) {
-      logger.warn({ err }, "no recommendation");
+      logger.warn({ err }, "greeting without a recommendation");
       return "No recommendation";
     }
   }

@@ -13,6 +13,7 @@ import { createPostgresEngine } from "./postgres.ts";
 export interface Database<Tables> {
   /**
    * For queries and transactions. Unqualified names mean the service's schema, in Kysely's builders and in plain SQL.
+   * Both engines give columns the same types (the table in column-types.ts): `int8` and `count(*)` are bigint.
    *
    * While the database is away, not migrated yet or closed, everything rejects at once with DomainError `unavailable`,
    * reason `DATABASE_UNAVAILABLE`; a statement that outlives `statement_timeout`, with reason `DATABASE_TIMEOUT`. When a

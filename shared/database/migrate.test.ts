@@ -141,16 +141,13 @@ test("a replica waits for the one that migrates", async (t) => {
   const one = await start(t, url, "waits", { "001_first": slow });
   await underWay;
   const two = await start(t, url, "waits", { "001_first": first });
-  const watcher = new pg.Client({ connectionString: url });
-  await watcher.connect();
-  t.after(() => watcher.end());
-  while ((await watcher.query("select from pg_locks where locktype = 'advisory' and not granted")).rowCount === 0);
+  await someoneWaits(url);
   assert.equal(two.readiness.state().ready, false);
   end();
   assert.deepEqual([await runs(one), await runs(two)], [["first"], ["first"]]);
 });
 
-test("closing ends a wait for the migrations' lock", async (t) => {
+test("closing ends a wait for the migrations' lock, and a start that has only begun", async (t) => {
   const url = await postgresForTest(t);
   if (url === undefined) return;
   const { promise: never, resolve: end } = Promise.withResolvers<void>();
@@ -163,8 +160,22 @@ test("closing ends a wait for the migrations' lock", async (t) => {
   };
   await start(t, url, "stuck", { "001_stuck": stuck });
   await underWay;
-  const two = await start(t, url, "stuck", { "001_stuck": stuck });
-  await two.database.close();
-  await assert.rejects(two.database.ready(), { reason: "DATABASE_UNAVAILABLE" });
+  const waits = await start(t, url, "stuck", { "001_stuck": stuck });
+  await someoneWaits(url);
+  const begins = await start(t, url, "stuck", { "001_stuck": stuck });
+  for (const { database } of [waits, begins]) {
+    await database.close();
+    await assert.rejects(database.ready(), { reason: "DATABASE_UNAVAILABLE" });
+  }
   end();
 });
+
+async function someoneWaits(url: string): Promise<void> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    while ((await client.query("select from pg_locks where locktype = 'advisory' and not granted")).rowCount === 0);
+  } finally {
+    await client.end();
+  }
+}

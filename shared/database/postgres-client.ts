@@ -29,15 +29,18 @@ export function createConnectionWatch(onBroken: () => void): ConnectionWatch {
     giveUp: markBroken,
     guard(client, release) {
       async function query(text: string, parameters: readonly unknown[]): Promise<unknown> {
-        // At once: a `rollback` would wait behind the statement that never answered.
-        if (broken.has(client)) throw lost(broken.get(client));
-        try {
-          return await client.query(text, [...parameters]);
-        } catch (error) {
-          if (endsConnection(error) || isReadTimeout(error)) markBroken(client, error);
-          if (broken.has(client)) throw lost(error);
-          throw isStatementTimeout(error) ? databaseTimeout(error) : error;
+        // A broken one fails at once: what is sent after a statement that was never answered would wait behind it.
+        if (!broken.has(client)) {
+          try {
+            return await client.query(text, [...parameters]);
+          } catch (error) {
+            if (endsConnection(error) || isReadTimeout(error)) markBroken(client, error);
+            if (!broken.has(client)) throw isStatementTimeout(error) ? databaseTimeout(error) : error;
+          }
         }
+        // The connection's end is the rollback. A failure here would hide the error that the rollback is for.
+        if (text === "rollback") return { command: "ROLLBACK", rowCount: 0, rows: [] };
+        throw databaseUnavailable("the connection to the database is lost", broken.get(client));
       }
       return {
         query: query as PostgresPoolClient["query"],
@@ -45,10 +48,6 @@ export function createConnectionWatch(onBroken: () => void): ConnectionWatch {
       };
     },
   };
-}
-
-function lost(cause: unknown): Error {
-  return databaseUnavailable("the connection to the database is lost", cause);
 }
 
 /** pg's `query_timeout`: the server has not even said that the statement timed out. */

@@ -3,7 +3,7 @@ import pg from "pg";
 import { pgTypes } from "./column-types.ts";
 import { type DatabaseConfig, describePostgres } from "./config.ts";
 import { type Engine, onOneConnection } from "./engine.ts";
-import { databaseUnavailable, inOneLine, isLockTimeout } from "./errors.ts";
+import { databaseUnavailable, isLockTimeout } from "./errors.ts";
 import { finishesWithin } from "./finishes-within.ts";
 import { createConnectionWatch } from "./postgres-client.ts";
 
@@ -18,7 +18,7 @@ export interface PostgresOptions {
 /** One for all schemas of a database, so that services that share one do not trip over each other's DDL. */
 const MIGRATION_LOCK = 4_907_163_254_111;
 const LOCK_TIMEOUT_MS = 30_000;
-// What a stalled process may hold locks for. Over twice the default deadline of a call.
+// How long a process that has stalled inside a transaction may hold its locks.
 const IDLE_IN_TRANSACTION_MS = 60_000;
 const IDLE_CONNECTION_MS = 30_000;
 const CLOSE_TIMEOUT_MS = 5_000;
@@ -84,7 +84,6 @@ export function createPostgresEngine(options: PostgresOptions): Engine {
     createDialect: (_, admit) => dialectOver(() => lend(admit)),
 
     async exclusively<T>(work: (db: Kysely<unknown>) => Promise<T>, signal: AbortSignal): Promise<T> {
-      signal.throwIfAborted();
       const client = await connectAlone({ lock_timeout: LOCK_TIMEOUT_MS });
       const abandon = () => {
         watch.giveUp(client, signal.reason);
@@ -92,6 +91,7 @@ export function createPostgresEngine(options: PostgresOptions): Engine {
       };
       signal.addEventListener("abort", abandon, { once: true });
       try {
+        signal.throwIfAborted();
         const dialect = dialectOver(async () => watch.guard(client, () => {}));
         return await onOneConnection(dialect, async (db) => {
           // Held by the session, so its end gives it back, however it ends.
@@ -141,7 +141,7 @@ export function createPostgresEngine(options: PostgresOptions): Engine {
       client.release();
     } catch (error) {
       client.release(true);
-      throw new Error(`the probe failed: ${inOneLine(error)}`, { cause: error });
+      throw error;
     }
   }
 }

@@ -29,3 +29,8 @@ export function settled(work: Promise<unknown>): Promise<Outcome> {
     (cause: unknown) => ({ kind: "failed", cause }),
   );
 }
+
+/** Calls at once; a synchronous throw becomes a rejection. */
+export async function invoke(step: () => Promise<void> | void): Promise<void> {
+  await step();
+}

@@ -1,5 +1,5 @@
 import type { Logger } from "#shared/logging";
-import { bounded } from "./bounded.ts";
+import { bounded, invoke } from "./bounded.ts";
 
 /** One thing that an app opens and closes: a database, a server, a consumer. */
 export interface LifecyclePart {
@@ -43,8 +43,7 @@ const DEFAULT_STOP_TIMEOUT_MS = 15_000;
 
 export function createLifecycle({ logger }: LifecycleOptions): Lifecycle {
   const parts: LifecyclePart[] = [];
-  /** In the order in which they were opened. */
-  const open: LifecyclePart[] = [];
+  const open = new Set<LifecyclePart>();
   const interrupted = new AbortController();
   let starting: Promise<void> | undefined;
   let started = false;
@@ -65,12 +64,13 @@ export function createLifecycle({ logger }: LifecycleOptions): Lifecycle {
     if (part.start === undefined) return undefined;
     const overrun = new AbortController();
     const timeoutMs = part.startTimeoutMs ?? DEFAULT_START_TIMEOUT_MS;
-    const work = invoke(part.start, AbortSignal.any([overrun.signal, interrupted.signal]));
+    const signal = AbortSignal.any([overrun.signal, interrupted.signal]);
+    const work = invoke(() => part.start?.(signal));
     let outcome = await bounded(work, timeoutMs, interrupted.signal);
     // Told to stop: a start that heeds its signal ends soon, and then it is known whether there is something to close.
     if (outcome.kind === "overran" && interrupted.signal.aborted) outcome = await bounded(work, stopTimeoutMs(part));
     if (outcome.kind === "done") {
-      open.push(part);
+      open.add(part);
       return interrupted.signal.aborted ? interruption(part) : undefined;
     }
     if (outcome.kind === "failed") {
@@ -94,14 +94,14 @@ export function createLifecycle({ logger }: LifecycleOptions): Lifecycle {
   }
 
   async function stopAll(): Promise<void> {
-    for (const part of open.splice(0).reverse()) await stopPart(part);
+    for (const part of parts.toReversed()) if (open.delete(part)) await stopPart(part);
   }
 
   async function stopPart(part: LifecyclePart): Promise<void> {
     if (part.stop === undefined) return;
     const overrun = new AbortController();
     const timeoutMs = stopTimeoutMs(part);
-    const work = invoke(part.stop, overrun.signal);
+    const work = invoke(() => part.stop?.(overrun.signal));
     const outcome = await bounded(work, timeoutMs);
     if (outcome.kind === "failed") logger.error({ err: outcome.cause, part: part.name }, `${part.name} failed to stop`);
     if (outcome.kind !== "overran") return;
@@ -116,7 +116,7 @@ export function createLifecycle({ logger }: LifecycleOptions): Lifecycle {
         throw new Error(`${part.name} was added after the start or the stop`);
       }
       parts.push(part);
-      if (part.start === undefined) open.push(part);
+      if (part.start === undefined) open.add(part);
     },
     start() {
       if (stopping !== undefined) return Promise.reject(new Error("already stopped"));
@@ -138,9 +138,4 @@ function stopTimeoutMs(part: LifecyclePart): number {
 
 function interruption(part: LifecyclePart, cause?: unknown): Error {
   return new Error(`told to stop before ${part.name} had started`, { cause });
-}
-
-/** Calls with a signal; a synchronous throw becomes a rejection. */
-async function invoke(step: (signal: AbortSignal) => Promise<void> | void, signal: AbortSignal): Promise<void> {
-  await step(signal);
 }

@@ -1,8 +1,8 @@
 import { constants } from "node:os";
 import { inspect } from "node:util";
 import { ConfigError } from "#shared/config";
-import type { Logger } from "#shared/logging";
-import { bounded, settled } from "./bounded.ts";
+import { type Logger, redactLine } from "#shared/logging";
+import { bounded, invoke, settled } from "./bounded.ts";
 
 /** The part of Node's `process` that a service needs. Only `main.ts` passes the real one. */
 export interface RunProcess {
@@ -66,19 +66,21 @@ export async function run<Config>(options: RunOptions<Config>): Promise<void> {
       report(err, "cannot start");
       return err instanceof ConfigError ? EXIT.config : EXIT.failure;
     }
-    const starting = settled(invoke(app.start));
+    const running = app;
+    const starting = settled(invoke(() => running.start()));
     const first = await Promise.race([starting, ending.promise]);
     if (typeof first === "object" && first.kind === "failed") {
       report(first.cause, "cannot start");
       crashed = true;
     }
     const reason = crashed ? "crash" : await ending.promise;
-    return (await stop(app, reason)) && !crashed ? EXIT.ok : EXIT.failure;
+    return (await stop(running, reason)) && !crashed ? EXIT.ok : EXIT.failure;
   }
 
   /** Whether the app has stopped as it should. */
-  async function stop({ stop, logger }: App, reason: "signal" | "crash"): Promise<boolean> {
-    const stopping = invoke(stop);
+  async function stop(running: App, reason: "signal" | "crash"): Promise<boolean> {
+    const { logger } = running;
+    const stopping = invoke(() => running.stop());
     // A healthy app keeps to its own bounds; a broken one may not.
     const outcome = reason === "signal" ? await settled(stopping) : await bounded(stopping, crashStopTimeoutMs);
     if (outcome.kind === "failed") logger.error({ err: outcome.cause }, "failed to stop");
@@ -102,7 +104,8 @@ export async function run<Config>(options: RunOptions<Config>): Promise<void> {
 
   function report(err: unknown, message: string): void {
     if (app !== undefined) app.logger.fatal({ err }, message);
-    else process.stderr.write(err instanceof ConfigError ? `${err.message}\n` : `${message}: ${inspect(err)}\n`);
+    else if (err instanceof ConfigError) process.stderr.write(`${err.message}\n`);
+    else process.stderr.write(redactLine(`${message}: ${inspect(err)}\n`));
   }
 
   for (const signal of SIGNALS) process.on(signal, onSignal);
@@ -115,9 +118,4 @@ export async function run<Config>(options: RunOptions<Config>): Promise<void> {
   for (const event of CRASHES) process.off(event, onCrash);
   app?.logger.flush();
   process.exit(code);
-}
-
-/** A synchronous throw becomes a rejection. */
-async function invoke(step: () => Promise<void>): Promise<void> {
-  await step();
 }

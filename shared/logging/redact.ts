@@ -3,7 +3,7 @@ export const REDACTED = "[redacted]";
 
 /** One look over the line tells whether there is anything to do: most lines end here. */
 const HINT =
-  /passw|passphrase|pwd|secret|token|authorization|cookie|api[-_]?key|private[-_]?key|credential|bearer |:\/\//i;
+  /passw|passphrase|pwd|secret|token|authorization|cookie|(?:api|private|access)[-_]?key|credential|bearer |:\/\//i;
 
 /** A JSON key, for `isSecretKey` to decide on. An escaped quote, as in JSON inside a string, counts too. */
 const KEY = /(\\?")([\w-]{1,64})\1:\s*/g;
@@ -63,14 +63,19 @@ function endOfValue(line: string, from: number, quote: string): number {
     if (line.startsWith(quote, i)) {
       i = endOfString(line, i + quote.length, quote);
       if (depth === 0) return i;
-      continue;
-    }
-    if (character === "{" || character === "[") depth++;
-    else if (character === "}" || character === "]") {
-      if (depth <= 1) return depth === 0 ? i : i + 1;
-      depth--;
-    } else if (depth === 0 && (character === "," || character === '"')) return i;
-    i++;
+    } else if (character === "\\") {
+      i += 2;
+    } else if (character === "{" || character === "[") {
+      depth++;
+      i++;
+    } else if (character === "}" || character === "]") {
+      if (depth === 0) return i;
+      i++;
+      if (--depth === 0) return i;
+    } else if (character === '"' || (character === "," && depth === 0)) {
+      // A plain quote here ends the string around this value.
+      return i;
+    } else i++;
   }
   return i;
 }

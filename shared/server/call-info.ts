@@ -1,6 +1,6 @@
-import { type ContextValues, createContextKey, createContextValues } from "@connectrpc/connect";
-import type { FastifyRequest } from "fastify";
-import { readTimeoutMs } from "./timeout-headers.ts";
+import type { IncomingMessage } from "node:http";
+import type { Http2ServerRequest } from "node:http2";
+import { createContextKey } from "@connectrpc/connect";
 
 /** What the transport knows of a call and its interceptors do not: Connect's requests carry no peer and no deadline. */
 export interface CallInfo {
@@ -8,7 +8,8 @@ export interface CallInfo {
   readonly peer: string;
   /** On the clock of `performance.now()`. */
   readonly startedAtMs: number;
-  readonly deadlineMs?: number;
+  /** On the same clock; set once the method, and so its limit, is known. */
+  deadlineMs?: number;
   /** Set once an interceptor answers for the call's line in the access log. */
   isLogged: boolean;
 }
@@ -20,24 +21,16 @@ export const callInfoKey = createContextKey<CallInfo>(
 
 const infos = new WeakMap<object, CallInfo>();
 
-/** Made when the request's headers are in, after the deadline was cut. */
-export function callInfoOf(request: FastifyRequest): CallInfo {
-  const known = infos.get(request.raw);
+/** Made when the request's headers are in. */
+export function callInfoOf(request: IncomingMessage | Http2ServerRequest): CallInfo {
+  const known = infos.get(request);
   if (known !== undefined) return known;
-  const startedAtMs = performance.now();
-  const timeoutMs = readTimeoutMs(request.headers);
-  const { remoteAddress = "", remotePort = 0 } = request.raw.socket;
+  const { remoteAddress = "", remotePort = 0 } = request.socket ?? {};
   const info: CallInfo = {
     peer: remoteAddress.includes(":") ? `[${remoteAddress}]:${remotePort}` : `${remoteAddress}:${remotePort}`,
-    startedAtMs,
-    ...(timeoutMs === undefined ? {} : { deadlineMs: startedAtMs + timeoutMs }),
+    startedAtMs: performance.now(),
     isLogged: false,
   };
-  infos.set(request.raw, info);
+  infos.set(request, info);
   return info;
-}
-
-/** For `fastifyConnectPlugin`: hands the request's CallInfo to the interceptors. */
-export function callContextValues(request: FastifyRequest): ContextValues {
-  return createContextValues().set(callInfoKey, callInfoOf(request));
 }

@@ -5,7 +5,7 @@ import type { Readiness } from "#shared/lifecycle";
 export interface HealthOptions {
   readonly readiness: Readiness;
   /** Fully qualified names of the services that this server serves. */
-  readonly services: () => Iterable<string>;
+  readonly services: readonly string[];
   /** Ends open watches, with UNAVAILABLE as its reason says, so that they do not hold a shutdown. */
   readonly closing: AbortSignal;
 }
@@ -17,10 +17,9 @@ export interface HealthOptions {
  */
 export function addHealth(router: ConnectRouter, { readiness, services, closing }: HealthOptions): void {
   const statusOf = (service: string) => {
-    if (service !== "" && !known().has(service)) return ServingStatus.SERVICE_UNKNOWN;
+    if (service !== "" && !services.includes(service)) return ServingStatus.SERVICE_UNKNOWN;
     return readiness.state().ready ? ServingStatus.SERVING : ServingStatus.NOT_SERVING;
   };
-  const known = () => new Set(services());
 
   router.service(Health, {
     check({ service }) {
@@ -32,7 +31,7 @@ export function addHealth(router: ConnectRouter, { readiness, services, closing 
     },
 
     list() {
-      return { statuses: Object.fromEntries(["", ...known()].map((name) => [name, { status: statusOf(name) }])) };
+      return { statuses: Object.fromEntries(["", ...services].map((name) => [name, { status: statusOf(name) }])) };
     },
 
     async *watch({ service }, { signal }) {

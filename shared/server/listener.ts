@@ -1,17 +1,12 @@
 import { readFileSync } from "node:fs";
-import http from "node:http";
-import http2 from "node:http2";
 import net, { type AddressInfo, type Socket } from "node:net";
 import tls from "node:tls";
 import type { Logger } from "#shared/logging";
 import type { ServerConfig } from "./config.ts";
-import { goAwayGracefully } from "./go-away.ts";
+import { createHttp1Server } from "./http1-server.ts";
+import { createHttp2Server } from "./http2-server.ts";
+import type { RequestHandler } from "./protocol-server.ts";
 import { type Protocol, readProtocol } from "./read-protocol.ts";
-
-export type RequestHandler = (
-  request: http.IncomingMessage | http2.Http2ServerRequest,
-  response: http.ServerResponse | http2.Http2ServerResponse,
-) => void;
 
 /** One port for HTTP/1.1 and HTTP/2, with or without TLS. */
 export interface Listener {
@@ -20,67 +15,36 @@ export interface Listener {
   listen(): Promise<AddressInfo>;
   /**
    * Takes no new connection, tells clients to go (GOAWAY, `Connection: close`), closes what is idle and lets calls in
-   * flight finish. Resolves once the last connection has closed.
+   * flight finish. Resolves once the last connection that could carry a call has closed.
    */
   drain(): Promise<void>;
   /** Closes what is left, at once. */
   destroy(): void;
 }
 
+/** A peer that is gone without a word shows after this long and some probes, by TCP's own means. */
+const TCP_KEEP_ALIVE_MS = 60_000;
+
+/** A full server says so no more often than this. */
+const FULL_LOG_INTERVAL_MS = 10_000;
+
 /**
  * In cleartext the first bytes of a connection tell HTTP/2 with prior knowledge from HTTP/1.1; with TLS, ALPN does. In
  * both cases an HTTP server that does not listen itself is handed the connection.
  */
 export function createListener(config: ServerConfig, logger: Logger, handler: RequestHandler): Listener {
-  const connections = new Map<Socket, Protocol | undefined>();
-  const sessions = new Set<http2.Http2Session>();
-  const h1Responses = new Set<http.ServerResponse>();
+  const servers = { h1: createHttp1Server(config, handler), h2: createHttp2Server(config, logger, handler) };
+  /** Every connection. */
+  const accepted = new Set<Socket>();
+  /** Those that have come as far as speaking HTTP. */
+  const served = new Set<Socket>();
   const drained = Promise.withResolvers<void>();
   let isDraining = false;
 
-  const h1 = http.createServer(
-    {
-      maxHeaderSize: config.maxHeaderBytes,
-      headersTimeout: config.firstByteTimeoutMs,
-      connectionsCheckingInterval: 1_000,
-    },
-    (request, response) => {
-      h1Responses.add(response);
-      if (isDraining) response.shouldKeepAlive = false;
-      response.once("close", () => {
-        h1Responses.delete(response);
-        // A response whose headers had gone out before the drain has promised to keep the connection.
-        if (isDraining) request.socket.end();
-      });
-      handler(request, response);
-    },
-  );
-  // Node begins its checks of headersTimeout and requestTimeout at this event, which a server that is handed its
-  // connections would never emit.
-  h1.emit("listening");
-
-  const h2 = http2.createServer(
-    {
-      settings: {
-        maxConcurrentStreams: config.maxConcurrentStreams,
-        maxHeaderListSize: config.maxHeaderBytes,
-      },
-    },
-    handler,
-  );
-  h2.on("session", (session) => {
-    sessions.add(session);
-    session.once("close", () => sessions.delete(session));
-  });
-  h2.on("sessionError", (err) => logger.debug({ err }, "HTTP/2 session failed"));
-
-  function track(socket: Socket): void {
-    connections.set(socket, undefined);
+  function accept(socket: Socket): void {
+    accepted.add(socket);
     socket.on("error", (err) => logger.debug({ err }, "connection failed"));
-    socket.once("close", () => {
-      connections.delete(socket);
-      if (isDraining && connections.size === 0) drained.resolve();
-    });
+    socket.once("close", () => accepted.delete(socket));
   }
 
   function serve(socket: Socket, protocol: Protocol): void {
@@ -88,31 +52,50 @@ export function createListener(config: ServerConfig, logger: Logger, handler: Re
       socket.destroy();
       return;
     }
-    connections.set(socket, protocol);
-    (protocol === "h2" ? h2 : h1).emit("connection", socket);
+    served.add(socket);
+    socket.once("close", () => {
+      served.delete(socket);
+      if (isDraining && served.size === 0) drained.resolve();
+    });
+    servers[protocol].accept(socket);
   }
 
   const server = config.tls === undefined ? cleartextServer() : tlsServer(config.tls);
   server.maxConnections = config.maxConnections;
+  let saidFullAtMs = Number.NEGATIVE_INFINITY;
+  server.on("drop", () => {
+    if (performance.now() - saidFullAtMs < FULL_LOG_INTERVAL_MS) return;
+    saidFullAtMs = performance.now();
+    logger.warn({ max_connections: config.maxConnections }, "refusing connections: there are too many");
+  });
+
+  function socketOptions() {
+    return { noDelay: true, keepAlive: true, keepAliveInitialDelay: TCP_KEEP_ALIVE_MS };
+  }
 
   function cleartextServer(): net.Server {
-    return net.createServer({ noDelay: true }, (socket) => {
-      track(socket);
+    return net.createServer(socketOptions(), (socket) => {
+      accept(socket);
       readProtocol(socket, config.firstByteTimeoutMs, (protocol) => serve(socket, protocol));
     });
   }
 
   function tlsServer({ certFile, keyFile }: NonNullable<ServerConfig["tls"]>): net.Server {
     const secure = tls.createServer({
+      ...socketOptions(),
       cert: readFileSync(certFile),
       key: readFileSync(keyFile),
       ALPNProtocols: ["h2", "http/1.1"],
       handshakeTimeout: config.firstByteTimeoutMs,
-      noDelay: true,
     });
-    secure.on("tlsClientError", (err) => logger.debug({ err }, "TLS handshake failed"));
+    secure.on("connection", accept);
+    secure.on("tlsClientError", (err, socket) => {
+      logger.debug({ err }, "TLS handshake failed");
+      // Node leaves one that has timed out open.
+      socket.destroy();
+    });
     secure.on("secureConnection", (socket) => {
-      track(socket);
+      socket.on("error", (err) => logger.debug({ err }, "connection failed"));
       serve(socket, socket.alpnProtocol === "h2" ? "h2" : "h1");
     });
     return secure;
@@ -133,21 +116,17 @@ export function createListener(config: ServerConfig, logger: Logger, handler: Re
       if (!isDraining) {
         isDraining = true;
         server.close();
-        for (const session of sessions) goAwayGracefully(session);
-        for (const response of h1Responses) response.shouldKeepAlive = false;
-        const busy = new Set([...h1Responses].map((response) => response.socket));
-        for (const [socket, protocol] of connections) {
-          if (protocol !== "h2" && !busy.has(socket)) socket.destroy();
-        }
-        if (connections.size === 0) drained.resolve();
+        servers.h1.drain();
+        servers.h2.drain();
+        if (served.size === 0) drained.resolve();
       }
       return drained.promise;
     },
     destroy() {
       server.close();
-      h1.close();
-      for (const session of sessions) session.destroy();
-      for (const socket of connections.keys()) socket.destroy();
+      servers.h1.destroy();
+      servers.h2.destroy();
+      for (const socket of accepted) socket.destroy();
     },
   };
 }

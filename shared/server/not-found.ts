@@ -1,21 +1,32 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 
+/** `unimplemented` in gRPC's numbers. */
+const UNIMPLEMENTED = "12";
+
 /**
- * What a path that nobody serves answers, in the protocol that asks: gRPC and gRPC-Web read the status from headers of
- * a response without a body ("Trailers-Only"), Connect from JSON, the rest from HTTP.
+ * What a path that nobody serves answers, in the protocol that asks: gRPC reads the status from trailers, gRPC-Web from
+ * the headers of a response without a body ("Trailers-Only"), Connect from JSON, the rest from HTTP.
  */
 export function answerNotFound(request: FastifyRequest, reply: FastifyReply): void {
   const path = request.url.split("?", 1)[0] ?? "";
   const message = `${path} is not served here`;
   const contentType = request.headers["content-type"] ?? "";
-  if (contentType.startsWith("application/grpc")) {
+  const grpcStatus = { "grpc-status": UNIMPLEMENTED, "grpc-message": encodeURIComponent(message) };
+  if (/^application\/grpc-web/i.test(contentType)) {
     reply
       .code(200)
-      .headers({ "content-type": contentType, "grpc-status": "12", "grpc-message": encodeURIComponent(message) })
+      .headers({ "content-type": contentType, ...grpcStatus })
       .send();
     return;
   }
-  if (contentType.startsWith("application/connect+")) {
+  if (/^application\/grpc/i.test(contentType)) {
+    reply.hijack();
+    reply.raw.writeHead(200, { "content-type": contentType });
+    reply.raw.addTrailers(grpcStatus);
+    reply.raw.end();
+    return;
+  }
+  if (/^application\/connect\+/i.test(contentType)) {
     const end = Buffer.from(JSON.stringify({ error: { code: "unimplemented", message } }));
     const envelope = Buffer.alloc(5);
     envelope.writeUInt8(0b10, 0);

@@ -1,32 +1,39 @@
-import type { Http2ServerResponse } from "node:http2";
-import type { FastifyInstance } from "fastify";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { Logger } from "#shared/logging";
 import { callInfoOf } from "./call-info.ts";
 
 /**
- * One line for each request that no interceptor saw, and so is not in the access log: plain HTTP, unknown paths, and
- * calls that were refused before their message was read. Those that went well, at `debug`.
+ * One line for a request that no interceptor saw, and so is not in the access log: plain HTTP, unknown paths, and calls
+ * that were refused before their message was read. Those that went well, at `debug`.
  */
-export function logOtherRequests(fastify: FastifyInstance, logger: Logger): void {
-  fastify.addHook("onRequest", (request, _reply, done) => {
-    callInfoOf(request);
-    done();
+export function logOtherRequest(
+  logger: Logger,
+  request: IncomingMessage | Http2ServerRequest,
+  response: ServerResponse | Http2ServerResponse,
+): void {
+  const info = callInfoOf(request);
+  // Not "finish": a response that the caller did not wait for has none.
+  response.once("close", () => {
+    if (info.isLogged) return;
+    const status = response.statusCode;
+    const grpcStatus = grpcStatusOf(response);
+    const isComplete = response.writableEnded;
+    const line = {
+      method: `${request.method} ${request.url?.split("?", 1)[0]}`,
+      status,
+      ...(grpcStatus === undefined ? {} : { grpc_status: grpcStatus }),
+      ...(isComplete ? {} : { aborted: true }),
+      ms: Math.round((performance.now() - info.startedAtMs) * 100) / 100,
+      peer: info.peer,
+    };
+    const isFine = isComplete && status < 400 && (grpcStatus === undefined || grpcStatus === "0");
+    logger[isFine ? "debug" : "info"](line, "request");
   });
-  fastify.addHook("onResponse", (request, reply, done) => {
-    const { isLogged, peer, startedAtMs } = callInfoOf(request);
-    if (!isLogged) {
-      const { stream } = reply.raw as unknown as Partial<Http2ServerResponse>;
-      const grpcStatus = stream?.sentTrailers?.["grpc-status"] ?? stream?.sentHeaders?.["grpc-status"];
-      const line = {
-        method: `${request.method} ${request.url.split("?", 1)[0]}`,
-        status: reply.raw.statusCode,
-        ...(grpcStatus === undefined ? {} : { grpc_status: String(grpcStatus) }),
-        ms: Math.round((performance.now() - startedAtMs) * 100) / 100,
-        peer,
-      };
-      const isFine = line.status < 400 && (grpcStatus === undefined || line.grpc_status === "0");
-      logger[isFine ? "debug" : "info"](line, "request");
-    }
-    done();
-  });
+}
+
+function grpcStatusOf(response: ServerResponse | Http2ServerResponse): string | undefined {
+  const { stream } = response as Partial<Http2ServerResponse>;
+  const status = stream?.sentTrailers?.["grpc-status"] ?? stream?.sentHeaders?.["grpc-status"];
+  return status === undefined ? undefined : String(status);
 }

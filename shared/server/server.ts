@@ -8,7 +8,9 @@ import type { ServerConfig } from "./config.ts";
 import { serverInterceptors } from "./interceptors/index.ts";
 import { createListener, type Listener } from "./listener.ts";
 import { answerNotFound } from "./not-found.ts";
-import { logOtherRequests } from "./request-log.ts";
+import { answerPlainError } from "./plain-errors.ts";
+import type { RequestHandler } from "./protocol-server.ts";
+import { logOtherRequest } from "./request-log.ts";
 import { addRoutes } from "./routes.ts";
 
 export interface ServerOptions {
@@ -35,7 +37,7 @@ export interface Server {
    * Not ready → `drain_delay` → GOAWAY, no new connections → calls in flight finish, or are ended with UNAVAILABLE
    * after `shutdown_timeout` → closed. Resolves when that is done; calling again awaits the same.
    *
-   * @param signal ends the waiting: what is open is then closed at once
+   * @param signal ends the waiting, of an earlier call too: what is open is then closed at once
    */
   stop(signal?: AbortSignal): Promise<void>;
   /** How long `stop` takes at the longest. */
@@ -50,15 +52,20 @@ export function createServer(options: ServerOptions): Server {
   const { config, logger, readiness, routes, interceptors = [], validate = true } = options;
   const closing = new AbortController();
   const shutdown = new AbortController();
+  /** Ends the waiting of a stop. */
+  const hurry = new AbortController();
   let url: string | undefined;
   let stopping: Promise<void> | undefined;
 
   const { fastify, listener } = createFastify(config, logger);
-  logOtherRequests(fastify, logger);
   fastify.setNotFoundHandler(answerNotFound);
-  const configured = options.fastify?.(fastify);
+  fastify.setErrorHandler(answerPlainError(logger));
+  const configured = Promise.try(() => options.fastify?.(fastify));
+  // `start` says so, which may be later than Node is willing to wait for somebody to listen.
+  configured.catch(() => {});
   addRoutes(fastify, {
     config,
+    logger,
     readiness,
     routes,
     interceptors: serverInterceptors({ logger, domain: config.name, validate, own: interceptors }),
@@ -67,6 +74,7 @@ export function createServer(options: ServerOptions): Server {
   });
 
   async function start(): Promise<void> {
+    if (stopping !== undefined) throw new Error(`${config.name} has been stopped`);
     await configured;
     await fastify.ready();
     const { address, family, port } = await listener.listen();
@@ -75,7 +83,8 @@ export function createServer(options: ServerOptions): Server {
     logger.info({ url }, "listening");
   }
 
-  async function drain(signal: AbortSignal): Promise<void> {
+  async function drain(): Promise<void> {
+    const { signal } = hurry;
     readiness.drain("shutting down");
     if (url !== undefined) await patiently(delay(config.drainDelayMs, undefined, { signal }));
     const reason = toConnectError(new DomainError("unavailable", "SHUTTING_DOWN", "shutting down"), config.name);
@@ -96,8 +105,10 @@ export function createServer(options: ServerOptions): Server {
       return url;
     },
     start,
-    stop(signal = new AbortController().signal) {
-      stopping ??= drain(signal);
+    stop(signal) {
+      if (signal?.aborted) hurry.abort();
+      signal?.addEventListener("abort", () => hurry.abort(), { once: true });
+      stopping ??= drain();
       return stopping;
     },
     stopTimeoutMs: config.drainDelayMs + config.shutdownTimeoutMs + 2 * LAST_WORDS_MS,
@@ -108,7 +119,11 @@ function createFastify(config: ServerConfig, logger: Logger): { fastify: Fastify
   let listener: Listener | undefined;
   const fastify = Fastify({
     serverFactory(handler) {
-      listener = createListener(config, logger, handler as Parameters<typeof createListener>[2]);
+      listener = createListener(config, logger, (request, response) => {
+        logOtherRequest(logger, request, response);
+        // Fastify's types know one HTTP version at a time.
+        (handler as RequestHandler)(request, response);
+      });
       return listener.server as FastifyInstance["server"];
     },
     // Calls are refused by GOAWAY and the closed port, not by a 503 in no protocol of theirs.

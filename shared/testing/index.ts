@@ -5,3 +5,22 @@ export {
   embeddedForTest,
   postgresForTest,
 } from "./database.ts";
+export { EchoService } from "./echo-service.ts";
+export { type LogLine, type RecordedLog, recordLog } from "./recorded-log.ts";
+export { echo, type ServerYaml, serverConfig, startServer, type TestServer, type TestServerOptions } from "./server.ts";
+export { until, within } from "./waiting.ts";
+export {
+  type Answer,
+  answerOf,
+  connectHttp2,
+  connectTcp,
+  type Envelope,
+  envelope,
+  frame,
+  frameTypes,
+  type Http2Client,
+  headerBlock,
+  http2Preface,
+  readEnvelopes,
+  type TcpClient,
+} from "./wire.ts";

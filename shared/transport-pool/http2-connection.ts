@@ -8,6 +8,7 @@ import {
 import { connect as connectTcp } from "node:net";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { describeError } from "./describe-error.ts";
+import { unprocessed } from "./resend-interceptor.ts";
 import { type SupervisedStream, superviseStream } from "./supervise-stream.ts";
 
 export interface Http2ConnectionOptions {
@@ -81,8 +82,10 @@ export const openHttp2Connection: OpenConnection = ({ origin, connectTimeoutMs, 
   });
   session.on("goaway", (code: number, _lastStreamId: number, data?: NodeJS.ArrayBufferView) => {
     // NO_ERROR: Node closes the session, and that lets open streams finish. Else it destroys it.
-    if (code === constants.NGHTTP2_NO_ERROR) leave();
-    else lose(new Error(`the peer sent GOAWAY with ${describeGoaway(code, data)}`));
+    if (code === constants.NGHTTP2_NO_ERROR) {
+      failUnsent("the peer closed the connection");
+      leave();
+    } else lose(new Error(`the peer sent GOAWAY with ${describeGoaway(code, data)}`));
   });
   const connectTimer = setTimeout(() => {
     const error = new Error(`no HTTP/2 connection within ${connectTimeoutMs} ms`);
@@ -109,7 +112,15 @@ export const openHttp2Connection: OpenConnection = ({ origin, connectTimeoutMs, 
     lostError = new ConnectError(`connection lost: ${reason}`, Code.Unavailable, undefined, undefined, cause);
     // An end without a cause is orderly, unless it is the answer to the first SYN, or cuts off calls.
     leave(cause ?? (isReady && streams.size === 0 ? undefined : new Error(reason)));
+    failUnsent(reason, cause);
     for (const stream of streams) stream.fail(lostError);
+  }
+
+  /** Streams whose HEADERS still wait to be written when a GOAWAY comes: Node neither sends them nor says so. */
+  function failUnsent(reason: string, cause?: Error): void {
+    for (const stream of streams) {
+      if (stream.isUnsent()) stream.fail(unprocessed(reason, cause));
+    }
   }
 
   function lingerWhenDone(): void {
@@ -125,7 +136,7 @@ export const openHttp2Connection: OpenConnection = ({ origin, connectTimeoutMs, 
         return undefined;
       }
       const stream = session.request(headers, options);
-      const supervised = superviseStream(stream, { signal, lost: () => lostError });
+      const supervised = superviseStream(stream, { signal, lost: () => lostError, isClosing: () => isUnusable });
       if (stream.destroyed || session.destroyed) {
         // It never got as far as the wire: out of stream ids, or the session broke over it.
         leave();

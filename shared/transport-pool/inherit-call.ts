@@ -27,7 +27,9 @@ export function inheritCall(inner: Transport, { caller, timeoutMs: unaryTimeoutM
     unary(method, signal, timeoutMs, header, input, contextValues) {
       const own = { signal, timeoutMs, header };
       const out = outgoingCall(own, unaryTimeoutMs, caller);
-      return runInCall(out.call, () => inner.unary(method, out.signal, out.timeoutMs, out.header, input, contextValues));
+      return runInCall(out.call, () =>
+        inner.unary(method, out.signal, out.timeoutMs, out.header, input, contextValues),
+      );
     },
     stream(method, signal, timeoutMs, header, input, contextValues) {
       const own = { signal, timeoutMs, header };

@@ -5,6 +5,7 @@ import { callSignalInterceptor } from "./call-signal.ts";
 import type { ServiceConfig } from "./config.ts";
 import { inheritCall } from "./inherit-call.ts";
 import { logInterceptor } from "./log-interceptor.ts";
+import { resendInterceptor } from "./resend-interceptor.ts";
 import type { Subchannel } from "./subchannel.ts";
 
 export interface ServiceTransportOptions {
@@ -23,7 +24,7 @@ const createStockTransport = {
   "grpc-web": createGrpcWebTransport,
 } as const;
 
-/** What a call to one service goes through, from the outside in: inherit → log → the user's own → HTTP/2. */
+/** What a call to one service goes through, from the outside in: inherit → log → the user's own → resend → HTTP/2. */
 export function createServiceTransport(options: ServiceTransportOptions): Transport {
   const { service, subchannel, logger, caller } = options;
   const log = logInterceptor({ logger, service: service.name, peer: service.address });
@@ -32,7 +33,7 @@ export function createServiceTransport(options: ServiceTransportOptions): Transp
     baseUrl: subchannel.authority,
     sessionManager: subchannel,
     readMaxBytes: service.readMaxBytes,
-    interceptors: [log, ...options.interceptors, callSignalInterceptor],
+    interceptors: [log, ...options.interceptors, resendInterceptor, callSignalInterceptor],
   });
   return inheritCall(stock, { caller, timeoutMs: service.timeoutMs });
 }

@@ -1,5 +1,6 @@
 import { type ClientHttp2Stream, constants } from "node:http2";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { unprocessed } from "./resend-interceptor.ts";
 
 const {
   NGHTTP2_NO_ERROR,
@@ -9,11 +10,14 @@ const {
   NGHTTP2_INADEQUATE_SECURITY,
   NGHTTP2_INTERNAL_ERROR,
   NGHTTP2_REFUSED_STREAM,
+  NGHTTP2_STREAM_STATE_IDLE,
 } = constants;
 
-/** Ends the call that a stream carries. */
 export interface SupervisedStream {
+  /** Ends the call that the stream carries. */
   fail(error: ConnectError): void;
+  /** Whether none of it is on the wire yet. */
+  isUnsent(): boolean;
 }
 
 export interface SuperviseStreamOptions {
@@ -21,6 +25,8 @@ export interface SuperviseStreamOptions {
   readonly signal: AbortSignal | undefined;
   /** Why the connection is gone, when it is. */
   readonly lost: () => ConnectError | undefined;
+  /** Whether the connection takes no more streams. */
+  readonly isClosing: () => boolean;
 }
 
 /**
@@ -36,7 +42,7 @@ export interface SuperviseStreamOptions {
  * So it has to be called at once when the stream is made: its listeners must come before Connect's.
  */
 export function superviseStream(stream: ClientHttp2Stream, options: SuperviseStreamOptions): SupervisedStream {
-  const { signal, lost } = options;
+  const { signal, lost, isClosing } = options;
   let failure: ConnectError | undefined;
 
   function fail(error: ConnectError): void {
@@ -50,18 +56,31 @@ export function superviseStream(stream: ClientHttp2Stream, options: SuperviseStr
 
   stream.on("error", (raw: Error) => {
     if (raw === failure) return;
-    const error = lost() ?? streamError(stream, raw);
+    // Above the last stream id of a GOAWAY: nghttp2 closes those streams itself.
+    const isRefused = stream.rstCode === NGHTTP2_REFUSED_STREAM && isClosing();
+    const error = isRefused ? unprocessed("the peer closed the connection", raw) : (lost() ?? streamError(stream, raw));
     if (error !== undefined) fail(error);
   });
 
+  /** Whether the peer has ended the stream in good order, by END_STREAM. Only then is the answer whole. */
+  let isComplete = false;
+  const push = stream.push.bind(stream);
+  stream.push = (chunk, encoding) => {
+    // Node ends the readable side in either case; but on END_STREAM before the stream is closed, on a reset after. The
+    // failure must come before the end: to a reader that would be a protocol error of the peer.
+    if (chunk === null && !stream.closed) isComplete = true;
+    else if (chunk === null && !isComplete) failIncomplete();
+    return push(chunk, encoding);
+  };
+
+  function failIncomplete(): void {
+    const error = lost() ?? (stream.rstCode === NGHTTP2_NO_ERROR ? resetWithoutError() : undefined);
+    if (error !== undefined) fail(error);
+  }
+
   stream.once("close", () => {
     signal?.removeEventListener("abort", end);
-    if (stream.readableEnded) return;
-    const error = lost();
-    if (error !== undefined) fail(error);
-    else if (stream.rstCode === NGHTTP2_NO_ERROR) {
-      fail(new ConnectError("the peer ended the stream without an answer", Code.Internal));
-    }
+    if (!isComplete || !stream.readableEnded) failIncomplete();
   });
 
   // However a call ends on this side, its peer should see that it was cancelled; Connect says INTERNAL_ERROR for
@@ -79,7 +98,7 @@ export function superviseStream(stream: ClientHttp2Stream, options: SuperviseStr
   };
   signal?.addEventListener("abort", end, { once: true });
 
-  return { fail };
+  return { fail, isUnsent: () => stream.state?.state === NGHTTP2_STREAM_STATE_IDLE };
 }
 
 /** Undefined for what stock Connect has the right meaning of. */
@@ -96,6 +115,14 @@ function streamError(stream: ClientHttp2Stream, raw: Error): ConnectError | unde
     default:
       return undefined;
   }
+}
+
+/**
+ * gRPC's table says INTERNAL, and that it "might be used to aggressively lameduck". That is what it means here: a Node
+ * server that destroys a session resets its streams so.
+ */
+function resetWithoutError(): ConnectError {
+  return new ConnectError("the peer ended the stream before its answer was complete", Code.Unavailable);
 }
 
 /** https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors */

@@ -1,8 +1,10 @@
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import * as http from "node:http";
 import * as http2 from "node:http2";
 import * as net from "node:net";
 import type { TestContext } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { ConnectError, type ConnectRouter } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { BookService } from "#gen/book/v1/book_pb.ts";
@@ -74,6 +76,25 @@ export async function startTcpPeer(t: TestContext, onConnection: (socket: net.So
   return `127.0.0.1:${portOf(server)}`;
 }
 
+/** A peer whose process is stopped and whose backlog is full: the kernel drops further SYNs. */
+export async function startStoppedPeer(t: TestContext): Promise<string> {
+  const script = `require("net").createServer().listen({ port: 0, host: "127.0.0.1", backlog: 1 }, function () {
+    process.stdout.write(String(this.address().port));
+  })`;
+  const child = spawn(process.execPath, ["-e", script], { stdio: ["ignore", "pipe", "inherit"] });
+  t.after(() => child.kill("SIGKILL"));
+  const [port] = await once(child.stdout, "data");
+  child.kill("SIGSTOP");
+  for (let i = 0; i < 20; i++) {
+    const socket = net.connect(Number(port), "127.0.0.1");
+    t.after(() => socket.destroy());
+    socket.on("error", () => {});
+    const isFull = await Promise.race([once(socket, "connect").then(() => false), delay(200, true)]);
+    if (isFull) return `127.0.0.1:${port}`;
+  }
+  throw new Error("the backlog takes more than 20 connections");
+}
+
 export async function startHttp1Peer(t: TestContext, routes: Routes): Promise<string> {
   const server = http.createServer(connectNodeAdapter({ routes }));
   server.listen(0, "127.0.0.1");
@@ -124,7 +145,7 @@ export async function until(isSo: () => boolean, withinMs = 5_000): Promise<void
   const giveUpAt = performance.now() + withinMs;
   while (!isSo()) {
     if (performance.now() > giveUpAt) throw new Error(`not so within ${withinMs} ms: ${isSo}`);
-    await new Promise((resolve) => setTimeout(resolve, 2));
+    await delay(2);
   }
 }
 

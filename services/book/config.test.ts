@@ -1,0 +1,27 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { loadBookConfig } from "./config.ts";
+
+test("config.yaml loads without any environment, and listens on this machine alone", () => {
+  const { server, database, grpcClients } = loadBookConfig({});
+  assert.deepEqual([server.name, server.host, server.port], ["book-service", "127.0.0.1", 9002]);
+  assert.equal(database.url, "pglite:.data/book");
+  assert.deepEqual(
+    grpcClients.services.map(({ name }) => name),
+    ["order-service"],
+  );
+});
+
+test("the environment moves what differs between deployments", () => {
+  const { server, log, database, grpcClients } = loadBookConfig({
+    SERVER_HOST: "0.0.0.0",
+    SERVER_PORT: "80",
+    DRAIN_DELAY: "3s",
+    LOG_LEVEL: "warn",
+    DATABASE_URL: "postgres://db/meridian",
+    ORDER_SERVICE_ADDRESS: "order:9003",
+  });
+  assert.deepEqual([server.host, server.port, server.drainDelayMs, log.level], ["0.0.0.0", 80, 3_000, "warn"]);
+  assert.equal(database.url, "postgres://db/meridian");
+  assert.match(grpcClients.services[0]?.address ?? "", /order:9003/);
+});

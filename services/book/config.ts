@@ -1,0 +1,24 @@
+import { fileURLToPath } from "node:url";
+import type { z } from "zod";
+import { loadConfig, section } from "#shared/config";
+import { databaseSection } from "#shared/database";
+import { rabbitmqSection } from "#shared/event-bus";
+import { logSection } from "#shared/logging";
+import { serverSection } from "#shared/server";
+import { grpcClientsSection } from "#shared/transport-pool";
+
+export const bookConfigSection = section({
+  server: serverSection,
+  log: logSection.prefault({}),
+  database: databaseSection.prefault({ url: "pglite:.data/book" }),
+  /** `order-service`, for recommendations; without it they know nobody's orders. */
+  grpc_clients: grpcClientsSection,
+  rabbitmq: rabbitmqSection.optional(),
+});
+
+export type BookConfig = z.output<typeof bookConfigSection>;
+
+/** @throws ConfigError with every fault of the file */
+export function loadBookConfig(env: Readonly<Record<string, string | undefined>>): BookConfig {
+  return loadConfig({ file: fileURLToPath(new URL("config.yaml", import.meta.url)), schema: bookConfigSection, env });
+}

@@ -1,0 +1,24 @@
+import { sql } from "kysely";
+import type { Migration } from "#shared/database";
+
+export const migrations: Readonly<Record<string, Migration>> = {
+  "001_books": {
+    async up(db) {
+      await db.schema
+        .createTable("books")
+        .addColumn("id", "uuid", (column) => column.primaryKey())
+        .addColumn("title", "text", (column) => column.notNull())
+        .addColumn("author", "text", (column) => column.notNull())
+        .addColumn("price_cents", "int8", (column) => column.notNull())
+        .addColumn("stock", "int4", (column) => column.notNull())
+        .addColumn("initial_stock", "int4", (column) => column.notNull())
+        .addColumn("request_id", "uuid", (column) => column.notNull())
+        .addColumn("created_at", "timestamptz(3)", (column) => column.notNull())
+        .addColumn("updated_at", "timestamptz(3)", (column) => column.notNull())
+        .addUniqueConstraint("books_request_id_key", ["request_id"])
+        .addCheckConstraint("books_stock_check", sql`stock >= 0`)
+        .execute();
+      await db.schema.createIndex("books_author_id_idx").on("books").columns(["author", "id"]).execute();
+    },
+  },
+};

@@ -1,0 +1,82 @@
+import type { TestContext } from "node:test";
+import type { DescService } from "@bufbuild/protobuf";
+import {
+  type Client,
+  type ConnectRouter,
+  createClient,
+  createRouterTransport,
+  type Interceptor,
+  type StreamResponse,
+} from "@connectrpc/connect";
+import { type DomainError, fromConnectError, toConnectError } from "#shared/errors";
+import { createReadiness } from "#shared/lifecycle";
+import { createLogger } from "#shared/logging";
+import { createServer, serverSection } from "#shared/server";
+import { createTransportPool, grpcClientsSection } from "#shared/transport-pool";
+
+export const silent = createLogger({ name: "test", config: { level: "silent", format: "json" } });
+
+type Routes = (router: ConnectRouter) => void;
+
+/** A client of the routes without a network, with errors as the server sends them. */
+export function clientOf<Service extends DescService>(service: Service, routes: Routes): Client<Service> {
+  return createClient(service, createRouterTransport(routes, { router: { interceptors: [mapErrors] } }));
+}
+
+const mapErrors: Interceptor = (next) => async (request) => {
+  try {
+    const response = await next(request);
+    return response.stream ? ({ ...response, message: mapped(response.message) } as StreamResponse) : response;
+  } catch (error) {
+    throw toConnectError(error, "test");
+  }
+};
+
+async function* mapped<T>(items: AsyncIterable<T>): AsyncGenerator<T> {
+  try {
+    yield* items;
+  } catch (error) {
+    throw toConnectError(error, "test");
+  }
+}
+
+/** A client of a server that listens, over gRPC. */
+export function clientAt<Service extends DescService>(t: TestContext, url: string, service: Service): Client<Service> {
+  const config = grpcClientsSection.parse({ services: [{ name: "it", address: url }] });
+  const pool = createTransportPool(config, { logger: silent, caller: "test", closeTimeoutMs: 0 });
+  t.after(() => pool.close());
+  return pool.client("it", service);
+}
+
+/** A peer that listens until the test ends, or `stop` is called. */
+export async function startPeer(t: TestContext, routes: Routes): Promise<{ url: string; stop(): Promise<void> }> {
+  const config = serverSection.parse({ name: "peer", host: "127.0.0.1", port: 0 });
+  const server = createServer({ config, logger: silent, readiness: createReadiness(), routes });
+  await server.start();
+  const stop = () => server.stop(AbortSignal.abort());
+  t.after(stop);
+  return { url: server.url, stop };
+}
+
+/** Where nobody listens. */
+export async function deadUrl(t: TestContext): Promise<string> {
+  const { url, stop } = await startPeer(t, () => {});
+  await stop();
+  return url;
+}
+
+/** A handler that never answers. */
+export const never = (): Promise<never> => new Promise(() => {});
+
+/** How a call was refused. */
+export async function refusalOf(
+  call: Promise<unknown>,
+): Promise<Pick<DomainError, "code" | "reason" | "metadata"> & { fields: string[] }> {
+  const answer = await call.then(
+    () => "an answer",
+    (error: unknown) => fromConnectError(error) ?? error,
+  );
+  if (!(answer instanceof Error && "reason" in answer)) throw new Error("not refused with a reason", { cause: answer });
+  const { code, reason, metadata, fields } = answer as DomainError;
+  return { code, reason, metadata, fields: fields.map(({ field }) => field) };
+}

@@ -1,0 +1,26 @@
+import { fileURLToPath } from "node:url";
+import type { z } from "zod";
+import { duration, loadConfig, section } from "#shared/config";
+import { databaseSection } from "#shared/database";
+import { rabbitmqSection } from "#shared/event-bus";
+import { logSection } from "#shared/logging";
+import { serverSection } from "#shared/server";
+import { grpcClientsSection } from "#shared/transport-pool";
+
+export const orderConfigSection = section({
+  server: serverSection,
+  log: logSection.prefault({}),
+  database: databaseSection.prefault({ url: "pglite:.data/order" }),
+  /** `user-service` and `book-service`, both needed. */
+  grpc_clients: grpcClientsSection,
+  rabbitmq: rabbitmqSection.optional(),
+  /** How often a watched order is looked at. Each look of each watch is a query of one row and its items. */
+  watch_interval: duration("500ms", { min: "10ms" }),
+});
+
+export type OrderConfig = z.output<typeof orderConfigSection>;
+
+/** @throws ConfigError with every fault of the file */
+export function loadOrderConfig(env: Readonly<Record<string, string | undefined>>): OrderConfig {
+  return loadConfig({ file: fileURLToPath(new URL("config.yaml", import.meta.url)), schema: orderConfigSection, env });
+}

@@ -1,0 +1,124 @@
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { describe, type TestContext, test } from "node:test";
+import { v7 as uuid } from "uuid";
+import { encodePageToken } from "#shared/database";
+import { databaseForTest, postgresForTest } from "#shared/testing";
+import { createMemoryRepository } from "./memory-repository.ts";
+import { migrations } from "./migrations.ts";
+import type { Order, OrderRepository } from "./orders.ts";
+import { createOrderRepository, type OrderTables } from "./repository.ts";
+
+const databases: Record<string, (t: TestContext) => Promise<OrderRepository | undefined>> = {
+  PGlite: async (t) => createOrderRepository((await databaseForTest<OrderTables>(t, { migrations })).db),
+  async PostgreSQL(t) {
+    const url = await postgresForTest(t);
+    return url === undefined
+      ? undefined
+      : createOrderRepository((await databaseForTest<OrderTables>(t, { migrations, url })).db);
+  },
+};
+const implementations = { memory: async () => createMemoryRepository(), ...databases };
+
+let clock = Date.UTC(2026, 0, 2, 3, 4, 5, 678);
+const itemOf = (title: string) => ({ bookId: uuid(), title, quantity: 2, unitPriceCents: 1_999n });
+const orderOf = (fields: Partial<Order> = {}): Order => {
+  const now = new Date(clock++);
+  const order = { id: uuid(), userId: uuid(), items: [itemOf("a")], totalCents: 3_998n, status: "PENDING" as const };
+  return { ...order, createdAt: now, updatedAt: now, ...fields };
+};
+
+for (const [name, open] of Object.entries(implementations)) {
+  describe(name, () => {
+    const contract = (sentence: string, check: (repository: OrderRepository) => Promise<void>) =>
+      test(sentence, async (t) => {
+        const repository = await open(t);
+        if (repository !== undefined) await check(repository);
+      });
+    const store = (repository: OrderRepository, order: Order) => repository.create(order, randomUUID());
+
+    contract("an order that is stored is found as it was, by its id and by its request", async (repository) => {
+      const items = ["c", "a", "Å “quoted” \\ 'title'"].map(itemOf);
+      const order = orderOf({ items, totalCents: 5_000_000_000_000n });
+      const requestId = randomUUID();
+      await store(repository, orderOf());
+      assert.deepEqual(await repository.create(order, requestId), order);
+      assert.deepEqual(await repository.find(order.id), order);
+      assert.deepEqual(await repository.findByRequestId(requestId), order);
+    });
+
+    contract("an unknown id finds nothing, whatever it looks like", async (repository) => {
+      for (const id of [uuid(), "x", "", "\0"]) assert.equal(await repository.find(id), undefined);
+      assert.equal(await repository.findByRequestId(uuid()), undefined);
+    });
+
+    contract("a second creation by the same request answers the first order and stores nothing", async (repository) => {
+      const requestId = randomUUID();
+      const first = await repository.create(orderOf(), requestId);
+      assert.deepEqual(await repository.create(orderOf({ items: ["b", "c"].map(itemOf) }), requestId), first);
+      assert.deepEqual((await repository.list({ size: 10, token: "" })).orders, [first]);
+    });
+
+    contract("creations by the same request at the same moment store one order", async (repository) => {
+      const requestId = randomUUID();
+      const orders = await Promise.all(Array.from({ length: 8 }, () => repository.create(orderOf(), requestId)));
+      assert.equal(new Set(orders.map(({ id }) => id)).size, 1);
+      assert.deepEqual((await repository.list({ size: 10, token: "" })).orders, [orders[0]]);
+    });
+
+    contract("pages hold every order once, newest first, and the last has no token", async (repository) => {
+      const stored: Order[] = [];
+      for (let n = 0; n < 5; n++) stored.unshift(await store(repository, orderOf()));
+      assert.deepEqual(await pagesOf(repository), [stored.slice(0, 2), stored.slice(2, 4), stored.slice(4)]);
+      assert.equal((await repository.list({ size: 5, token: "" })).nextToken, "");
+    });
+
+    contract("pages of one user hold that user's orders alone", async (repository) => {
+      const [ada, bob] = [uuid(), uuid()];
+      const stored: Order[] = [];
+      for (const userId of [ada, bob, ada, bob, ada]) stored.unshift(await store(repository, orderOf({ userId })));
+      const own = stored.filter(({ userId }) => userId === ada);
+      assert.deepEqual(await pagesOf(repository, ada), [own.slice(0, 2), own.slice(2)]);
+    });
+
+    contract("a user that is unknown, or a mere name, has no orders", async (repository) => {
+      await store(repository, orderOf());
+      for (const userId of [uuid(), "Ada", "\0"]) {
+        assert.deepEqual(await repository.list({ size: 10, token: "", userId }), { orders: [], nextToken: "" });
+      }
+    });
+
+    contract("a token of another list, or of another user's, is refused", async (repository) => {
+      const [ada, bob] = [uuid(), uuid()];
+      for (let n = 0; n < 2; n++) await store(repository, orderOf({ userId: ada }));
+      const { nextToken } = await repository.list({ size: 1, token: "", userId: ada });
+      const refusal = { code: "invalid_argument", reason: "PAGE_TOKEN_INVALID" };
+      for (const token of ["x", encodePageToken("books", [uuid()]), nextToken]) {
+        await assert.rejects(repository.list({ size: 1, token, userId: bob }), refusal);
+        await assert.rejects(repository.list({ size: 1, token }), refusal);
+      }
+      await assert.rejects(repository.list({ size: 1, token: "x", userId: "Ada" }), refusal);
+    });
+  });
+}
+
+for (const [name, open] of Object.entries(databases)) {
+  test(`${name} keeps nothing of an order whose items it refuses`, async (t) => {
+    const repository = await open(t);
+    if (repository === undefined) return;
+    const order = orderOf({ items: [itemOf("a"), { ...itemOf("b"), quantity: 2 ** 31 }] });
+    await assert.rejects(repository.create(order, randomUUID()));
+    assert.equal(await repository.find(order.id), undefined);
+  });
+}
+
+async function pagesOf(repository: OrderRepository, userId?: string): Promise<(readonly Order[])[]> {
+  const pages: (readonly Order[])[] = [];
+  let token = "";
+  do {
+    const page = await repository.list({ size: 2, token, ...(userId === undefined ? {} : { userId }) });
+    pages.push(page.orders);
+    token = page.nextToken;
+  } while (token !== "");
+  return pages;
+}

@@ -1,0 +1,43 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import type { ConnectRouter } from "@connectrpc/connect";
+import { type OrderSchema, OrderService, OrderStatus } from "#gen/order/v1/order_pb.ts";
+import type { Order, Orders } from "./orders.ts";
+
+const DEFAULT_PAGE_SIZE = 50;
+
+export function orderRoutes(orders: Orders): (router: ConnectRouter) => void {
+  return (router) =>
+    router.service(OrderService, {
+      async createOrder({ userId, items, requestId }) {
+        return { order: toProto(await orders.create({ userId, items, requestId })) };
+      },
+
+      async getOrder({ id }) {
+        return { order: toProto(await orders.get(id)) };
+      },
+
+      async listOrders({ pageSize, pageToken, userId }) {
+        const size = pageSize || DEFAULT_PAGE_SIZE;
+        const page = await orders.list({ size, token: pageToken, ...(userId === "" ? {} : { userId }) });
+        return { orders: page.orders.map(toProto), nextPageToken: page.nextToken };
+      },
+
+      async *watchOrder({ id }, { signal }) {
+        for await (const order of orders.watch(id, signal)) yield { order: toProto(order) };
+      },
+    });
+}
+
+function toProto(order: Order): MessageInitShape<typeof OrderSchema> {
+  const { id, userId, items, totalCents, status, createdAt, updatedAt } = order;
+  return {
+    id,
+    userId,
+    items: [...items],
+    totalCents,
+    status: OrderStatus[status],
+    createdAt: timestampFromDate(createdAt),
+    updatedAt: timestampFromDate(updatedAt),
+  };
+}

@@ -1,0 +1,94 @@
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { describe, type TestContext, test } from "node:test";
+import { v7 as uuid } from "uuid";
+import { encodePageToken } from "#shared/database";
+import { databaseForTest, postgresForTest } from "#shared/testing";
+import { createMemoryRepository } from "./memory-repository.ts";
+import { migrations } from "./migrations.ts";
+import { createUserRepository, type UserTables } from "./repository.ts";
+import type { User, UserRepository } from "./users.ts";
+
+const implementations: Record<string, (t: TestContext) => Promise<UserRepository | undefined>> = {
+  memory: async () => createMemoryRepository(),
+  PGlite: async (t) => createUserRepository((await databaseForTest<UserTables>(t, { migrations })).db),
+  async PostgreSQL(t) {
+    const url = await postgresForTest(t);
+    return url === undefined
+      ? undefined
+      : createUserRepository((await databaseForTest<UserTables>(t, { migrations, url })).db);
+  },
+};
+
+let clock = Date.UTC(2026, 0, 2, 3, 4, 5, 678);
+const userNamed = (username: string): User => {
+  const now = new Date(clock++);
+  return { id: uuid(), username, email: `${username}@example.com`, createdAt: now, updatedAt: now };
+};
+
+for (const [name, open] of Object.entries(implementations)) {
+  describe(name, () => {
+    const contract = (sentence: string, check: (repository: UserRepository) => Promise<void>) =>
+      test(sentence, async (t) => {
+        const repository = await open(t);
+        if (repository !== undefined) await check(repository);
+      });
+
+    contract("a user that is stored is found as it was", async (repository) => {
+      const ada = userNamed("ada");
+      assert.deepEqual(await repository.create(ada, undefined), ada);
+      assert.deepEqual(await repository.find(ada.id), ada);
+    });
+
+    contract("an unknown id finds nobody, whatever it looks like", async (repository) => {
+      for (const id of [uuid(), "Ada", "", "0", `${uuid()}0`, "\0"]) assert.equal(await repository.find(id), undefined);
+    });
+
+    contract("a second creation by the same request answers the first user and stores nothing", async (repository) => {
+      const requestId = randomUUID();
+      const ada = await repository.create(userNamed("ada"), requestId);
+      assert.deepEqual(await repository.create(userNamed("ada"), requestId), ada);
+      assert.deepEqual(await repository.create(userNamed("bob"), requestId), ada);
+      assert.deepEqual((await repository.list({ size: 10, token: "" })).users, [ada]);
+    });
+
+    contract("creations by the same request at the same moment store one user", async (repository) => {
+      const requestId = randomUUID();
+      const users = await Promise.all(Array.from({ length: 8 }, () => repository.create(userNamed("ada"), requestId)));
+      assert.equal(new Set(users.map(({ id }) => id)).size, 1);
+      assert.deepEqual((await repository.list({ size: 10, token: "" })).users, [users[0]]);
+    });
+
+    contract("an e-mail belongs to one user, without regard to case", async (repository) => {
+      await repository.create(userNamed("ada"), randomUUID());
+      const refusal = { code: "already_exists", reason: "EMAIL_TAKEN", metadata: { email: "ADA@example.com" } };
+      for (const requestId of [undefined, randomUUID()]) {
+        const other = { ...userNamed("bob"), email: "ADA@example.com" };
+        await assert.rejects(repository.create(other, requestId), refusal);
+      }
+    });
+
+    contract("pages hold every user once, oldest first, and the last has no token", async (repository) => {
+      const stored: User[] = [];
+      for (const username of ["a", "b", "c", "d", "e"]) {
+        stored.push(await repository.create(userNamed(username), undefined));
+      }
+      const pages: (readonly User[])[] = [];
+      let token = "";
+      do {
+        const page = await repository.list({ size: 2, token });
+        pages.push(page.users);
+        token = page.nextToken;
+      } while (token !== "");
+      assert.deepEqual(pages, [stored.slice(0, 2), stored.slice(2, 4), stored.slice(4)]);
+      assert.equal((await repository.list({ size: 5, token: "" })).nextToken, "");
+    });
+
+    contract("a token of another list is refused", async (repository) => {
+      for (const token of ["x", encodePageToken("books", [uuid()])]) {
+        const refusal = { code: "invalid_argument", reason: "PAGE_TOKEN_INVALID" };
+        await assert.rejects(repository.list({ size: 1, token }), refusal);
+      }
+    });
+  });
+}

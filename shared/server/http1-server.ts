@@ -1,0 +1,56 @@
+import http from "node:http";
+import type { Socket } from "node:net";
+import type { ServerConfig } from "./config.ts";
+import type { ProtocolServer, RequestHandler } from "./protocol-server.ts";
+
+/**
+ * How long an idle connection stays open: longer than load balancers and clients keep one (60 s or less), so that it is
+ * they who close it, and never we while their next request is on its way.
+ */
+const KEEP_ALIVE_TIMEOUT_MS = 72_000;
+
+export function createHttp1Server(config: ServerConfig, handler: RequestHandler): ProtocolServer {
+  const sockets = new Set<Socket>();
+  const responses = new Set<http.ServerResponse>();
+  let isDraining = false;
+
+  const server = http.createServer(
+    {
+      maxHeaderSize: config.maxHeaderBytes,
+      headersTimeout: config.firstByteTimeoutMs,
+      keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+      connectionsCheckingInterval: Math.min(1_000, config.firstByteTimeoutMs),
+    },
+    (request, response) => {
+      responses.add(response);
+      if (isDraining) response.shouldKeepAlive = false;
+      response.once("close", () => {
+        responses.delete(response);
+        // A response whose headers had gone out before the drain has promised to keep the connection.
+        if (isDraining) request.socket.end();
+      });
+      handler(request, response);
+    },
+  );
+  // Node begins its checks of headersTimeout and requestTimeout at this event, which a server that is handed its
+  // connections would never emit.
+  server.emit("listening");
+
+  return {
+    accept(socket) {
+      sockets.add(socket);
+      socket.once("close", () => sockets.delete(socket));
+      server.emit("connection", socket);
+    },
+    drain() {
+      isDraining = true;
+      for (const response of responses) response.shouldKeepAlive = false;
+      const busy = new Set([...responses].map((response) => response.socket));
+      for (const socket of sockets) if (!busy.has(socket)) socket.destroy();
+    },
+    destroy() {
+      server.close();
+      for (const socket of sockets) socket.destroy();
+    },
+  };
+}

@@ -1,0 +1,17 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
+import type { Socket } from "node:net";
+
+export type RequestHandler = (
+  request: IncomingMessage | Http2ServerRequest,
+  response: ServerResponse | Http2ServerResponse,
+) => void;
+
+/** A server of one HTTP version that does not listen itself: it is handed its connections. */
+export interface ProtocolServer {
+  accept(socket: Socket): void;
+  /** Closes the connections that are idle, and each of the others when its last call has ended. */
+  drain(): void;
+  /** Closes what is left, at once. */
+  destroy(): void;
+}

@@ -1,0 +1,35 @@
+import type { IncomingMessage } from "node:http";
+import type { Http2ServerRequest } from "node:http2";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { abortableItems } from "./abortable.ts";
+
+export interface ReadBodyOptions {
+  /** When to give up, on the clock of `performance.now()`. */
+  readonly deadlineMs?: number | undefined;
+  /** When to give up as well, with its reason. */
+  readonly shutdown: AbortSignal;
+}
+
+/**
+ * A request's body, chunk by chunk, for as long as the call may take. Ending early leaves the rest of it unread and the
+ * connection open, for the answer.
+ */
+export async function* readBody(
+  request: IncomingMessage | Http2ServerRequest,
+  { deadlineMs, shutdown }: ReadBodyOptions,
+): AsyncGenerator<Uint8Array> {
+  const end = new AbortController();
+  const onShutdown = () => end.abort(shutdown.reason);
+  if (shutdown.aborted) onShutdown();
+  shutdown.addEventListener("abort", onShutdown);
+  const timer = deadlineMs === undefined ? undefined : setTimeout(onDeadline, deadlineMs - performance.now());
+  function onDeadline(): void {
+    end.abort(new ConnectError("the operation timed out", Code.DeadlineExceeded));
+  }
+  try {
+    yield* abortableItems(end.signal, request.iterator({ destroyOnReturn: false }));
+  } finally {
+    clearTimeout(timer);
+    shutdown.removeEventListener("abort", onShutdown);
+  }
+}

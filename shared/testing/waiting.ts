@@ -1,0 +1,29 @@
+import { setTimeout as delay } from "node:timers/promises";
+
+const DEFAULT_TIMEOUT_MS = 10_000;
+
+/** Looks again and again until it is so; for what has no event to wait for. */
+export async function until(
+  what: string,
+  isSo: () => boolean | Promise<boolean>,
+  timeoutMs = DEFAULT_TIMEOUT_MS,
+): Promise<void> {
+  const giveUpAt = performance.now() + timeoutMs;
+  while (!(await isSo())) {
+    if (performance.now() > giveUpAt) throw new Error(`waited ${timeoutMs} ms in vain for ${what}`);
+    await delay(5);
+  }
+}
+
+/** The promise, or a failure if it takes longer. */
+export async function within<T>(work: Promise<T>, what = "a promise", timeoutMs = DEFAULT_TIMEOUT_MS): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`waited ${timeoutMs} ms in vain for ${what}`)), timeoutMs);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
