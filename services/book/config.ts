@@ -9,7 +9,7 @@ import { grpcClientsSection } from "#shared/transport-pool";
 
 export const bookConfigSection = section({
   server: serverSection,
-  log: logSection.prefault({}),
+  log: logSection,
   database: databaseSection.prefault({ url: "pglite:.data/book" }),
   /** `order-service`, for recommendations; without it they know nobody's orders. */
   grpc_clients: grpcClientsSection,

@@ -23,7 +23,7 @@ const corsSection = section({
 
 export const gatewayConfigSection = section({
   server: serverSection,
-  log: logSection.prefault({}),
+  log: logSection,
   grpc_clients: grpcClientsSection,
   headers: headersSection.prefault({}),
   cors: corsSection.prefault({}),

@@ -9,7 +9,7 @@ import { grpcClientsSection } from "#shared/transport-pool";
 
 export const orderConfigSection = section({
   server: serverSection,
-  log: logSection.prefault({}),
+  log: logSection,
   database: databaseSection.prefault({ url: "pglite:.data/order" }),
   /** `user-service` and `book-service`, both needed. */
   grpc_clients: grpcClientsSection,

@@ -18,7 +18,7 @@ const databases: Record<string, (t: TestContext) => Promise<OrderRepository | un
       : createOrderRepository((await databaseForTest<OrderTables>(t, { migrations, url })).db);
   },
 };
-const implementations = { memory: async () => createMemoryRepository(), ...databases };
+const implementations: typeof databases = { memory: async () => createMemoryRepository(), ...databases };
 
 let clock = Date.UTC(2026, 0, 2, 3, 4, 5, 678);
 const itemOf = (title: string) => ({ bookId: uuid(), title, quantity: 2, unitPriceCents: 1_999n });

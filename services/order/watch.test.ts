@@ -14,7 +14,8 @@ const orderThatIs = (status: OrderStatus): Order => ({
 });
 
 /** An order whose status is what `now` says. */
-function start(status: OrderStatus, { intervalMs = 500, signal = new AbortController().signal } = {}) {
+function start(status: OrderStatus, options: { intervalMs?: number; signal?: AbortSignal } = {}) {
+  const { intervalMs = 500, signal = new AbortController().signal } = options;
   const state = { now: status, reads: 0 };
   const read = async () => {
     state.reads++;

@@ -1,4 +1,4 @@
-import { setTimeout as delay } from "node:timers/promises";
+import timers from "node:timers/promises";
 import type { Order, OrderStatus } from "./orders.ts";
 
 export interface WatchOptions {
@@ -21,6 +21,6 @@ export async function* watch({ read, intervalMs, signal }: WatchOptions): AsyncG
     seen = order.status;
     if (FINAL.has(seen)) return;
     // Rejects for no reason but the signal.
-    await delay(intervalMs, undefined, { signal }).catch(() => signal.throwIfAborted());
+    await timers.setTimeout(intervalMs, undefined, { signal }).catch(() => signal.throwIfAborted());
   }
 }

@@ -9,7 +9,7 @@ import { grpcClientsSection } from "#shared/transport-pool";
 
 export const userConfigSection = section({
   server: serverSection,
-  log: logSection.prefault({}),
+  log: logSection,
   database: databaseSection.prefault({ url: "pglite:.data/user" }),
   /** `book-service`, for recommendations; without it greetings say that there is none. */
   grpc_clients: grpcClientsSection,

@@ -1,4 +1,5 @@
 import http2 from "node:http2";
+import type { Socket } from "node:net";
 import type { Logger } from "#shared/logging";
 import type { ServerConfig } from "./config.ts";
 import { goAwayGracefully } from "./go-away.ts";
@@ -12,7 +13,7 @@ const RESET_BURST = 10_000;
 const RESETS_PER_SECOND = 1_000;
 
 export function createHttp2Server(config: ServerConfig, logger: Logger, handler: RequestHandler): ProtocolServer {
-  const sessions = new Set<http2.ServerHttp2Session>();
+  const sessions = new Map<http2.ServerHttp2Session, Socket>();
 
   const server = http2.createServer(
     {
@@ -25,8 +26,10 @@ export function createHttp2Server(config: ServerConfig, logger: Logger, handler:
     },
     handler,
   );
-  server.on("session", (session) => {
-    sessions.add(session);
+  server.on("sessionError", (err) => logger.debug({ err }, "HTTP/2 session failed"));
+
+  function watch(session: http2.ServerHttp2Session, socket: Socket): void {
+    sessions.set(session, socket);
     // A client's first frame is SETTINGS, whatever it means to do later.
     const timer = setTimeout(() => session.destroy(), config.firstByteTimeoutMs);
     session.once("remoteSettings", () => clearTimeout(timer));
@@ -34,16 +37,21 @@ export function createHttp2Server(config: ServerConfig, logger: Logger, handler:
       clearTimeout(timer);
       sessions.delete(session);
     });
-  });
-  server.on("sessionError", (err) => logger.debug({ err }, "HTTP/2 session failed"));
+  }
 
   return {
-    accept: (socket) => void server.emit("connection", socket),
+    accept(socket) {
+      // Emitted before `emit` returns.
+      const onSession = (session: http2.ServerHttp2Session) => watch(session, socket);
+      server.once("session", onSession);
+      server.emit("connection", socket);
+      server.off("session", onSession);
+    },
     drain() {
-      for (const session of sessions) goAwayGracefully(session);
+      for (const [session, socket] of sessions) goAwayGracefully(session, socket);
     },
     destroy() {
-      for (const session of sessions) session.destroy();
+      for (const session of sessions.keys()) session.destroy();
     },
   };
 }

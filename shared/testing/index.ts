@@ -5,6 +5,7 @@ export {
   embeddedForTest,
   postgresForTest,
 } from "./database.ts";
+export { type Dialect, dialects, errorOf, type WireError } from "./dialects.ts";
 export { EchoService } from "./echo-service.ts";
 export { type LogLine, type RecordedLog, recordLog } from "./recorded-log.ts";
 export { echo, type ServerYaml, serverConfig, startServer, type TestServer, type TestServerOptions } from "./server.ts";
@@ -12,6 +13,7 @@ export { until, within } from "./waiting.ts";
 export {
   type Answer,
   answerOf,
+  callHttp1,
   connectHttp2,
   connectTcp,
   type Envelope,

@@ -1,4 +1,5 @@
 import { once } from "node:events";
+import http from "node:http";
 import http2 from "node:http2";
 import net from "node:net";
 import type { TestContext } from "node:test";
@@ -92,6 +93,31 @@ export async function answerOf(stream: http2.ClientHttp2Stream): Promise<Answer>
     trailers,
     body: Buffer.concat(chunks),
     rstCode: stream.rstCode ?? 0,
+  };
+}
+
+/** A whole request over HTTP/1.1, on a connection of its own. Without `content-length` the body goes in chunks. */
+export async function callHttp1(
+  url: string,
+  path: string,
+  headers: http.OutgoingHttpHeaders,
+  body?: Uint8Array | string,
+): Promise<Answer> {
+  const { promise, resolve, reject } = Promise.withResolvers<http.IncomingMessage>();
+  const { ":method": method = "POST", ...rest } = headers;
+  const request = http.request(new URL(url), { path, method: String(method), headers: rest, agent: false }, resolve);
+  request.on("error", reject);
+  if (body !== undefined) request.write(body);
+  request.end();
+  const response = await within(promise, "a response");
+  const chunks: Buffer[] = [];
+  for await (const chunk of response) chunks.push(chunk as Buffer);
+  return {
+    status: response.statusCode ?? 0,
+    headers: response.headers,
+    trailers: response.trailers,
+    body: Buffer.concat(chunks),
+    rstCode: 0,
   };
 }
 

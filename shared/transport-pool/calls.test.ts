@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
+import { networkInterfaces } from "node:os";
 import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { BookService } from "#gen/book/v1/book_pb.ts";
 import { BadRequestSchema, ErrorInfoSchema } from "#gen/google/rpc/error_details_pb.ts";
 import { OrderService, OrderStatus } from "#gen/order/v1/order_pb.ts";
+import { describeError } from "./describe-error.ts";
 import { failureOf, freePort, type Routes, startPeer, startPool, until, within } from "./test-support.ts";
 
 const routes: Routes = (router) => {
@@ -90,6 +92,24 @@ for (const protocol of ["grpc", "connect", "grpc-web"]) {
     assert.equal(peer.sessionCount(), 1);
   });
 }
+
+test("a peer is reached by its IPv6 address", async (t) => {
+  if (!Object.values(networkInterfaces()).some((addresses) => addresses?.some(({ address }) => address === "::1"))) {
+    t.skip("this machine has no ::1");
+    return;
+  }
+  const peer = await startPeer(t, routes, { host: "::1" });
+  const { books } = startPool(t, { address: peer.address });
+  assert.equal((await books.getRecommendation({ userId: "u1" })).recommendation, "a book for u1");
+});
+
+test("the error for a name with several addresses says what was wrong with each", () => {
+  const errors = [new Error("connect ECONNREFUSED ::1:9002"), new Error("connect ECONNREFUSED 127.0.0.1:9002")];
+  assert.equal(
+    describeError(new AggregateError(errors)),
+    "connect ECONNREFUSED ::1:9002; connect ECONNREFUSED 127.0.0.1:9002",
+  );
+});
 
 test("hundreds of calls at once share one connection", async (t) => {
   const peer = await startPeer(t, routes, { settings: { maxConcurrentStreams: 50 } });

@@ -5,7 +5,7 @@ import { promisify } from "node:util";
 import { Code } from "@connectrpc/connect";
 import { BookService } from "#gen/book/v1/book_pb.ts";
 import { OrderService } from "#gen/order/v1/order_pb.ts";
-import { failureOf, startPeer, startPool, startTcpPeer, until, within } from "./test-support.ts";
+import { EMPTY_SETTINGS, failureOf, startPeer, startPool, startTcpPeer, until, within } from "./test-support.ts";
 
 test("close ends idle connections at once, and later calls fail with UNAVAILABLE", async (t) => {
   const peer = await startPeer(t, (router) => router.service(BookService, { getBook: () => ({}) }));
@@ -73,9 +73,8 @@ test("close does not wait for a connection that is not there yet, and its calls 
 
 test("close does not hang on an idle connection whose peer has fallen silent", async (t) => {
   // Speaks HTTP/2 as far as SETTINGS, and then neither reads nor closes.
-  const settings = Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]);
   const address = await startTcpPeer(t, (socket) => {
-    socket.write(settings);
+    socket.write(EMPTY_SETTINGS);
     socket.pause();
   });
   const { pool } = startPool(t, { address });

@@ -1,14 +1,17 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import * as http2 from "node:http2";
+import type { Socket } from "node:net";
 import { type TestContext, test } from "node:test";
 import { setTimeout as delay, setImmediate as immediate } from "node:timers/promises";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { BookService } from "#gen/book/v1/book_pb.ts";
 import { OrderService } from "#gen/order/v1/order_pb.ts";
 import {
+  EMPTY_SETTINGS,
   failureOf,
   freePort,
+  type Peer,
   type Routes,
   startHttp1Peer,
   startPeer,
@@ -83,30 +86,37 @@ test("a service that restarts is used again without anyone's doing", async (t) =
   }
 });
 
-test("calls that are open when their peer is killed fail with UNAVAILABLE, unary and streams", async (t) => {
-  const peer = await startPeer(t, (router) => {
-    router.service(BookService, { getBook: () => new Promise(() => {}) });
-    router.service(OrderService, {
-      async *watchOrder({ id }) {
-        yield { order: { id } };
-        await new Promise(() => {});
-      },
+for (const protocol of ["grpc", "connect", "grpc-web"]) {
+  for (const [how, end] of [
+    ["is killed", (peer) => peer.kill()],
+    // Resets every stream with NO_ERROR, which looks like an end in good order.
+    ["destroys the session", (peer) => peer.sessions.forEach((session) => void session.destroy())],
+  ] satisfies [string, (peer: Peer) => unknown][]) {
+    test(`${protocol}: calls that are open when their peer ${how} fail with UNAVAILABLE, streams too`, async (t) => {
+      const peer = await startPeer(t, (router) => {
+        router.service(BookService, { getBook: () => new Promise(() => {}) });
+        router.service(OrderService, {
+          async *watchOrder({ id }) {
+            yield { order: { id } };
+            await new Promise(() => {});
+          },
+        });
+      });
+      const { books, pool } = startPool(t, { address: peer.address, protocol });
+      const stream = pool.client("book-service", OrderService).watchOrder({ id: "o1" })[Symbol.asyncIterator]();
+      assert.equal((await stream.next()).value?.order?.id, "o1");
+      const failures = Promise.all([
+        ...Array.from({ length: 20 }, () => failureOf(books.getBook({ id: "b1" }))),
+        failureOf(stream.next()),
+      ]);
+      await until(() => pool.states()[0]?.openCalls === 21);
+      // The peer has them too: frames keep their order.
+      await new Promise((resolve) => [...peer.sessions][0]?.ping(resolve));
+      await end(peer);
+      for (const error of await within(2_000, failures)) assert.equal(error.code, Code.Unavailable);
     });
-  });
-  const { books, pool } = startPool(t, { address: peer.address });
-  const stream = pool.client("book-service", OrderService).watchOrder({ id: "o1" })[Symbol.asyncIterator]();
-  assert.equal((await stream.next()).value?.order?.id, "o1");
-  const failures = Promise.all([
-    ...Array.from({ length: 20 }, () => failureOf(books.getBook({ id: "b1" }))),
-    failureOf(stream.next()),
-  ]);
-  await until(() => pool.states()[0]?.openCalls === 21);
-  await peer.kill();
-  for (const error of await within(2_000, failures)) {
-    assert.equal(error.code, Code.Unavailable);
-    assert.match(error.message, /connection lost/);
   }
-});
+}
 
 test("a peer that closes an idle connection by GOAWAY gets the next call on a new one (#1768)", async (t) => {
   const peer = await startPeer(t, routes);
@@ -152,6 +162,86 @@ test("after a GOAWAY open streams go on, and the next call uses a new connection
   assert.equal((await stream.next()).value?.order?.id, "last");
   assert.equal((await stream.next()).done, true);
   await until(() => peer.sessions.size === 1);
+});
+
+test("calls that wait for room on a connection go to the next one when it is closed", async (t) => {
+  const release = Promise.withResolvers<void>();
+  const peer = await startPeer(
+    t,
+    (router) => {
+      router.service(BookService, {
+        listBooks: () => release.promise.then(() => ({})),
+        getBook: () => ({ book: { id: "b1" } }),
+      });
+    },
+    { settings: { maxConcurrentStreams: 1 } },
+  );
+  const { books, pool } = startPool(t, { address: peer.address });
+  const first = books.listBooks({});
+  await until(() => pool.states()[0]?.openCalls === 1 && peer.sessions.size === 1);
+  const waiting = Array.from({ length: 10 }, () => books.getBook({ id: "b1" }));
+  await until(() => pool.states()[0]?.openCalls === 11);
+  await new Promise((resolve) => [...peer.sessions][0]?.ping(resolve));
+  for (const session of peer.sessions) session.close();
+  for (const { book } of await within(2_000, Promise.all(waiting))) assert.equal(book?.id, "b1");
+  assert.equal(peer.sessionCount(), 2);
+  release.resolve();
+  await first;
+});
+
+const RESETS = {
+  NGHTTP2_NO_ERROR: Code.Unavailable,
+  NGHTTP2_PROTOCOL_ERROR: Code.Internal,
+  NGHTTP2_INTERNAL_ERROR: Code.Internal,
+  NGHTTP2_REFUSED_STREAM: Code.Unavailable,
+  NGHTTP2_CANCEL: Code.Canceled,
+  NGHTTP2_ENHANCE_YOUR_CALM: Code.ResourceExhausted,
+  NGHTTP2_INADEQUATE_SECURITY: Code.PermissionDenied,
+} as const;
+
+for (const [name, code] of Object.entries(RESETS)) {
+  test(`a reset with ${name} is ${Code[code]}, and the connection stays`, async (t) => {
+    const peer = await startPeer(t, routes);
+    peer.server.once("stream", (stream) => stream.close(http2.constants[name as keyof typeof RESETS]));
+    const { books } = startPool(t, { address: peer.address });
+    const error = await within(2_000, failureOf(books.getBook({ id: "b1" }, { timeoutMs: 0 })));
+    assert.equal(error.code, code);
+    await books.getBook({ id: "b1" });
+    assert.equal(peer.sessionCount(), 1);
+  });
+}
+
+for (const protocol of ["grpc", "connect", "grpc-web"]) {
+  test(`${protocol}: an answer that breaks off without an error is UNAVAILABLE`, async (t) => {
+    const peer = await startPeer(t, () => {});
+    peer.server.removeAllListeners("request");
+    peer.server.on("request", ({ headers }, response) => {
+      response.writeHead(200, { "content-type": headers["content-type"] });
+      // RST_STREAM with NO_ERROR, and no END_STREAM before it.
+      response.stream.write(Buffer.of(0, 0), () => response.stream.destroy());
+    });
+    const { books, pool } = startPool(t, { address: peer.address, protocol });
+    assert.equal((await within(2_000, failureOf(books.getBook({ id: "b1" })))).code, Code.Unavailable);
+    const stream = pool.client("book-service", OrderService).watchOrder({ id: "o1" });
+    const error = await within(2_000, failureOf(stream[Symbol.asyncIterator]().next()));
+    assert.equal(error.code, Code.Unavailable);
+  });
+}
+
+test("a call whose connection is lost while it still sends its request fails with UNAVAILABLE", async (t) => {
+  const sockets: Socket[] = [];
+  const address = await startTcpPeer(t, (socket) => {
+    sockets.push(socket);
+    socket.write(EMPTY_SETTINGS);
+    socket.resume();
+  });
+  const { books, pool } = startPool(t, { address });
+  // More than the 64 KiB that may be sent before the peer makes room.
+  const call = failureOf(books.createBook({ title: "x".repeat(1_000_000) }));
+  await until(() => pool.states()[0]?.state === "ready");
+  await delay(20);
+  for (const socket of sockets) socket.destroy();
+  assert.equal((await within(2_000, call)).code, Code.Unavailable);
 });
 
 test("a GOAWAY with an error ends open calls with UNAVAILABLE and says what the peer said", async (t) => {

@@ -49,7 +49,7 @@ export type OpenConnection = (options: Http2ConnectionOptions) => Http2Connectio
 const LINGER_MS = 1_000;
 
 export const openHttp2Connection: OpenConnection = ({ origin, connectTimeoutMs, onReady, onUnusable }) => {
-  const { hostname, port } = new URL(origin);
+  const { host, hostname, port } = new URL(origin);
   const streams = new Set<SupervisedStream>();
   const { promise: closed, resolve: resolveClosed } = Promise.withResolvers<void>();
   let isReady = false;
@@ -135,7 +135,8 @@ export const openHttp2Connection: OpenConnection = ({ origin, connectTimeoutMs, 
         leave();
         return undefined;
       }
-      const stream = session.request(headers, options);
+      // Node's own has no brackets around an IPv6 address, and a stock Connect server dies of that.
+      const stream = session.request({ ":authority": host, ...headers }, options);
       const supervised = superviseStream(stream, { signal, lost: () => lostError, isClosing: () => isUnusable });
       if (stream.destroyed || session.destroyed) {
         // It never got as far as the wire: out of stream ids, or the session broke over it.
@@ -171,12 +172,26 @@ export const openHttp2Connection: OpenConnection = ({ origin, connectTimeoutMs, 
 };
 
 function describeGoaway(code: number, data: NodeJS.ArrayBufferView | undefined): string {
-  const name = Object.entries(constants).find(([key, value]) => value === code && GOAWAY_NAME.test(key))?.[0];
-  const text = data === undefined ? "" : Buffer.from(data.buffer, data.byteOffset, Math.min(data.byteLength, 200));
-  const debug = text.length > 0 ? ` ${JSON.stringify(text.toString("latin1"))}` : "";
-  return `${name?.replace("NGHTTP2_", "") ?? `code ${code}`}${debug}`;
+  const name = ERROR_NAMES[code] ?? `code ${code}`;
+  if (data === undefined || data.byteLength === 0) return name;
+  const text = Buffer.from(data.buffer, data.byteOffset, Math.min(data.byteLength, 200)).toString("latin1");
+  return `${name} ${JSON.stringify(text)}`;
 }
 
-// The error codes of RFC 9113; among the constants are flags and others with the same numbers.
-const GOAWAY_NAME =
-  /^NGHTTP2_(PROTOCOL_ERROR|INTERNAL_ERROR|FLOW_CONTROL_ERROR|SETTINGS_TIMEOUT|STREAM_CLOSED|FRAME_SIZE_ERROR|REFUSED_STREAM|CANCEL|COMPRESSION_ERROR|CONNECT_ERROR|ENHANCE_YOUR_CALM|INADEQUATE_SECURITY|HTTP_1_1_REQUIRED)$/;
+/** By their numbers (RFC 9113, 7). */
+const ERROR_NAMES = [
+  "NO_ERROR",
+  "PROTOCOL_ERROR",
+  "INTERNAL_ERROR",
+  "FLOW_CONTROL_ERROR",
+  "SETTINGS_TIMEOUT",
+  "STREAM_CLOSED",
+  "FRAME_SIZE_ERROR",
+  "REFUSED_STREAM",
+  "CANCEL",
+  "COMPRESSION_ERROR",
+  "CONNECT_ERROR",
+  "ENHANCE_YOUR_CALM",
+  "INADEQUATE_SECURITY",
+  "HTTP_1_1_REQUIRED",
+];

@@ -34,6 +34,9 @@ test("a call that goes well is one line at debug, with method, code, ms, attempt
     signal: new AbortController().signal,
   };
   await runInCall(call, () => books.getBook({ id: "" }));
+  // The connection serves many calls: its lines carry the ids of none.
+  const connected = lines.find(({ msg }) => msg.startsWith("connected to"));
+  assert.ok(connected !== undefined && !("trace_id" in connected));
   const [line, ...more] = calls(lines);
   assert.deepEqual(more, []);
   const { time, ms, ...fields } = line as LogLine;

@@ -52,9 +52,12 @@ export function logInterceptor({ logger, service, peer }: LogInterceptorOptions)
         attempt: req.contextValues.get(attemptKey),
         peer,
       };
+      // No stack: the error goes to whoever made the call, and says there where it was made.
       if (error === undefined) inCall(() => logger.debug(call, "outgoing call"));
-      else if (EXPECTED.has(error.code)) inCall(() => logger.info({ ...call, error: error.message }, "outgoing call"));
-      else inCall(() => logger.warn({ ...call, err: error }, "outgoing call"));
+      else
+        inCall(() =>
+          logger[EXPECTED.has(error.code) ? "info" : "warn"]({ ...call, error: error.message }, "outgoing call"),
+        );
     }
 
     function failed(reason: unknown): void {

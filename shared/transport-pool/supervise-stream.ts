@@ -62,25 +62,21 @@ export function superviseStream(stream: ClientHttp2Stream, options: SuperviseStr
     if (error !== undefined) fail(error);
   });
 
-  /** Whether the peer has ended the stream in good order, by END_STREAM. Only then is the answer whole. */
+  // The readable side ends in either case: on END_STREAM before the stream is closed, and on a reset, even one with
+  // NO_ERROR, after. Nothing else tells a whole answer from one that was cut off.
   let isComplete = false;
   const push = stream.push.bind(stream);
   stream.push = (chunk, encoding) => {
-    // Node ends the readable side in either case; but on END_STREAM before the stream is closed, on a reset after. The
-    // failure must come before the end: to a reader that would be a protocol error of the peer.
     if (chunk === null && !stream.closed) isComplete = true;
-    else if (chunk === null && !isComplete) failIncomplete();
     return push(chunk, encoding);
   };
 
-  function failIncomplete(): void {
-    const error = lost() ?? (stream.rstCode === NGHTTP2_NO_ERROR ? resetWithoutError() : undefined);
-    if (error !== undefined) fail(error);
-  }
-
+  // Comes before the reader sees the end, which it would take for a protocol error of the peer.
   stream.once("close", () => {
     signal?.removeEventListener("abort", end);
-    if (!isComplete || !stream.readableEnded) failIncomplete();
+    if (isComplete && stream.readableEnded) return;
+    const error = lost() ?? (stream.rstCode === NGHTTP2_NO_ERROR ? resetWithoutError() : undefined);
+    if (error !== undefined) fail(error);
   });
 
   // However a call ends on this side, its peer should see that it was cancelled; Connect says INTERNAL_ERROR for

@@ -15,6 +15,7 @@ import { createTransportPool, grpcClientsSection, type TransportPoolOptions } fr
 export interface Peer {
   readonly address: string;
   readonly port: number;
+  readonly server: http2.Http2Server;
   readonly sessions: Set<http2.ServerHttp2Session>;
   /** Every session that there has been. */
   sessionCount(): number;
@@ -27,9 +28,9 @@ export type Routes = (router: ConnectRouter) => void;
 export async function startPeer(
   t: TestContext,
   routes: Routes,
-  options: http2.ServerOptions & { port?: number } = {},
+  options: http2.ServerOptions & { port?: number; host?: string } = {},
 ): Promise<Peer> {
-  const { port = 0, ...serverOptions } = options;
+  const { port = 0, host = "127.0.0.1", ...serverOptions } = options;
   const server = http2.createServer(serverOptions, connectNodeAdapter({ routes }));
   const sessions = new Set<http2.ServerHttp2Session>();
   const sockets = new Set<net.Socket>();
@@ -45,7 +46,7 @@ export async function startPeer(
     session.on("close", () => sessions.delete(session));
   });
   server.on("sessionError", () => {});
-  server.listen(port, "127.0.0.1");
+  server.listen(port, host);
   await once(server, "listening");
   async function kill(): Promise<void> {
     const closed = server.listening ? once(server, "close") : undefined;
@@ -55,8 +56,12 @@ export async function startPeer(
   }
   t.after(kill);
   const bound = portOf(server);
-  return { address: `127.0.0.1:${bound}`, port: bound, sessions, sessionCount: () => sessionCount, kill };
+  const address = host.includes(":") ? `[${host}]:${bound}` : `${host}:${bound}`;
+  return { address, server, port: bound, sessions, sessionCount: () => sessionCount, kill };
 }
+
+/** The HTTP/2 frame that a peer begins with. */
+export const EMPTY_SETTINGS = Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]);
 
 /** A peer that speaks what the handler speaks, or nothing. */
 export async function startTcpPeer(t: TestContext, onConnection: (socket: net.Socket) => void): Promise<string> {

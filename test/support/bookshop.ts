@@ -1,0 +1,130 @@
+import { sql } from "kysely";
+import { type Embedded, openEmbedded } from "#shared/database";
+import type { App } from "#shared/lifecycle";
+import { type RecordedLog, recordLog } from "#shared/testing";
+import type { GrpcClientsConfig } from "#shared/transport-pool";
+import { createBookApp } from "../../services/book/app.ts";
+import { loadBookConfig } from "../../services/book/config.ts";
+import { createGatewayApp } from "../../services/gateway/app.ts";
+import { loadGatewayConfig } from "../../services/gateway/config.ts";
+import { createOrderApp } from "../../services/order/app.ts";
+import { loadOrderConfig } from "../../services/order/config.ts";
+import { createUserApp } from "../../services/user/app.ts";
+import { loadUserConfig } from "../../services/user/config.ts";
+import { freePort } from "./free-port.ts";
+
+export type ServiceName = "user" | "book" | "order" | "gateway";
+
+export interface BookshopOptions {
+  /** Pages that may call the gateway. */
+  readonly origins?: readonly string[];
+  /** Set instead of the services' own addresses, such as `USER_SERVICE_ADDRESS`. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** The four real apps in this process, on one embedded database in memory. */
+export interface Bookshop {
+  /** The gateway's. */
+  readonly url: string;
+  readonly embedded: Embedded;
+  /** What each service has logged, over all its restarts. */
+  readonly logs: Readonly<Record<ServiceName, RecordedLog>>;
+  portOf(name: ServiceName): number;
+  /** Starts one that was stopped, at the address that it had. */
+  start(name: ServiceName): Promise<void>;
+  stop(name: ServiceName): Promise<void>;
+  /** Another user-service beside the first, at a port of its own. */
+  startUserReplica(): Promise<{ readonly port: number; stop(): Promise<void> }>;
+  /** Changes an order's status as whoever fulfils it would, in the database. */
+  confirm(orderId: string): Promise<void>;
+  /** Stops everything. */
+  close(): Promise<void>;
+}
+
+/** Those that others need come first; book and order need each other. */
+const START_ORDER = ["order", "book", "user", "gateway"] as const;
+
+/** The shipped configuration, with ports of this test. */
+export async function startBookshop(options: BookshopOptions = {}): Promise<Bookshop> {
+  const ports = { user: await freePort(), book: await freePort(), order: await freePort(), gateway: await freePort() };
+  const logs = { user: recordLog(), book: recordLog(), order: recordLog(), gateway: recordLog() };
+  const embedded = await openEmbedded("pglite:memory");
+  const running = new Map<ServiceName, App>();
+
+  function create(name: ServiceName, port: number): App & { ready?(signal: AbortSignal): Promise<void> } {
+    const env = {
+      USER_SERVICE_ADDRESS: `127.0.0.1:${ports.user}`,
+      BOOK_SERVICE_ADDRESS: `127.0.0.1:${ports.book}`,
+      ORDER_SERVICE_ADDRESS: `127.0.0.1:${ports.order}`,
+      ...options.env,
+      SERVER_PORT: String(port),
+      DATABASE_URL: "pglite:memory",
+    };
+    const { logger } = logs[name];
+    switch (name) {
+      case "user":
+        return createUserApp(reconnectingSoon(loadUserConfig(env)), { embedded, logger });
+      case "book":
+        return createBookApp(reconnectingSoon(loadBookConfig(env)), { embedded, logger });
+      case "order": {
+        const config = reconnectingSoon(loadOrderConfig(env));
+        return createOrderApp({ ...config, watchIntervalMs: 20 }, { embedded, logger });
+      }
+      case "gateway": {
+        const config = reconnectingSoon(loadGatewayConfig(env));
+        const cors = { ...config.cors, origins: [...config.cors.origins, ...(options.origins ?? [])] };
+        return createGatewayApp({ ...config, cors }, { logger });
+      }
+    }
+  }
+
+  async function startAt(name: ServiceName, port: number): Promise<App> {
+    const app = create(name, port);
+    await app.start();
+    await app.ready?.(AbortSignal.timeout(20_000));
+    return app;
+  }
+
+  async function stop(name: ServiceName): Promise<void> {
+    const app = running.get(name);
+    running.delete(name);
+    await app?.stop();
+  }
+
+  const shop: Bookshop = {
+    url: `http://127.0.0.1:${ports.gateway}`,
+    embedded,
+    logs,
+    portOf: (name) => ports[name],
+    async start(name) {
+      running.set(name, await startAt(name, ports[name]));
+    },
+    stop,
+    async startUserReplica() {
+      const port = await freePort();
+      const app = await startAt("user", port);
+      return { port, stop: () => app.stop() };
+    },
+    async confirm(orderId) {
+      await embedded.exclusively(
+        (db) => sql`update orders.orders set status = 'CONFIRMED' where id = ${orderId}`.execute(db),
+        AbortSignal.timeout(5_000),
+      );
+    },
+    async close() {
+      for (const name of START_ORDER.toReversed()) await stop(name);
+      await embedded.close();
+    },
+  };
+  for (const name of START_ORDER) await shop.start(name);
+  return shop;
+}
+
+/** A peer that is not up yet is tried again soon: the shipped second is long for a test. */
+function reconnectingSoon<Config extends { readonly grpcClients: GrpcClientsConfig }>(config: Config): Config {
+  const services = config.grpcClients.services.map((service) => ({
+    ...service,
+    connectBackoff: { ...service.connectBackoff, initialMs: 20, maxMs: 200 },
+  }));
+  return { ...config, grpcClients: { ...config.grpcClients, services } };
+}
