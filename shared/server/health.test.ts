@@ -1,0 +1,90 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "#gen/grpc/health/v1/health_pb.ts";
+import { createReadiness } from "#shared/lifecycle";
+import { EchoService, startServer, until } from "#shared/testing";
+
+test("the server and each of its services serve while the app is ready", async (t) => {
+  const readiness = createReadiness();
+  const database = readiness.component("database");
+  const { url } = await startServer(t, { readiness });
+  const health = createClient(Health, createGrpcTransport({ baseUrl: url }));
+  const statusOf = async (service: string) => (await health.check({ service })).status;
+
+  assert.equal(await statusOf(""), ServingStatus.NOT_SERVING);
+  database.ready();
+  assert.equal(await statusOf(""), ServingStatus.SERVING);
+  assert.equal(await statusOf(EchoService.typeName), ServingStatus.SERVING);
+  database.notReady("away");
+  assert.equal(await statusOf(EchoService.typeName), ServingStatus.NOT_SERVING);
+});
+
+test("a list has the server and every service", async (t) => {
+  const { url } = await startServer(t);
+  const { statuses } = await createClient(Health, createGrpcTransport({ baseUrl: url })).list({});
+  assert.deepEqual(Object.keys(statuses).sort(), ["", EchoService.typeName]);
+  assert.equal(statuses[""]?.status, ServingStatus.SERVING);
+});
+
+test("a check of an unknown service is NOT_FOUND", async (t) => {
+  const { url } = await startServer(t);
+  const health = createClient(Health, createGrpcTransport({ baseUrl: url }));
+  const error = await health.check({ service: "no.Such" }).catch((reason: unknown) => reason);
+  assert.equal(ConnectError.from(error).code, Code.NotFound);
+});
+
+test("a watch tells the status at once and then each change, once", async (t) => {
+  const readiness = createReadiness();
+  const database = readiness.component("database");
+  const cache = readiness.component("cache");
+  const { url } = await startServer(t, { readiness });
+  const leaving = new AbortController();
+  const seen: ServingStatus[] = [];
+  const watching = (async () => {
+    const health = createClient(Health, createGrpcTransport({ baseUrl: url }));
+    for await (const { status } of health.watch({ service: EchoService.typeName }, { signal: leaving.signal })) {
+      seen.push(status);
+    }
+  })().catch((error: unknown) => ConnectError.from(error).code);
+
+  await until("the first status", () => seen.length === 1);
+  database.ready();
+  cache.ready();
+  await until("the second", () => seen.length === 2);
+  cache.notReady("away");
+  await until("the third", () => seen.length === 3);
+  cache.notReady("still away");
+  cache.ready();
+  await until("the fourth", () => seen.length === 4);
+  const { NOT_SERVING, SERVING } = ServingStatus;
+  assert.deepEqual(seen, [NOT_SERVING, SERVING, NOT_SERVING, SERVING]);
+  leaving.abort();
+  assert.equal(await watching, Code.Canceled);
+});
+
+test("a watch of an unknown service says so and stays open", async (t) => {
+  const readiness = createReadiness();
+  const database = readiness.component("database");
+  const { url } = await startServer(t, { readiness });
+  const leaving = new AbortController();
+  const seen: ServingStatus[] = [];
+  let hasEnded = false;
+  const health = createClient(Health, createGrpcTransport({ baseUrl: url }));
+  const watching = (async () => {
+    for await (const { status } of health.watch({ service: "no.Such" }, { signal: leaving.signal })) seen.push(status);
+  })()
+    .catch(() => {})
+    .finally(() => {
+      hasEnded = true;
+    });
+  await until("the first status", () => seen.length === 1);
+  database.ready();
+  // A round trip on the same connection: what the change could have caused has happened by then.
+  await health.check({});
+  assert.deepEqual(seen, [ServingStatus.SERVICE_UNKNOWN]);
+  assert.equal(hasEnded, false);
+  leaving.abort();
+  await watching;
+});
