@@ -17,7 +17,8 @@ function git(...words: string[]): string | undefined {
 
 /** The commit to compare with; undefined where there is none, as in a shallow clone's first. */
 function baseline(): string | undefined {
-  const main = git("rev-parse", "--verify", "--quiet", "origin/main") ?? git("rev-parse", "--verify", "--quiet", "main");
+  const main =
+    git("rev-parse", "--verify", "--quiet", "origin/main") ?? git("rev-parse", "--verify", "--quiet", "main");
   const isMainItself = main === git("rev-parse", "HEAD") && git("status", "--porcelain", "--", "proto") === "";
   return isMainItself ? git("rev-parse", "--verify", "--quiet", "HEAD~1") : main;
 }
