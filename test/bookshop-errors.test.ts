@@ -135,17 +135,18 @@ test("no reason of the contracts is missing above", () => {
 });
 
 test("plain JSON gets the code's HTTP status and the reason", async () => {
-  const response = await fetch(`${shop.url}/user.v1.UserService/GetUser`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ id: someId }),
-  });
-  assert.equal(response.status, 404);
-  const error = (await response.json()) as { code: string; details: { type: string; value: string }[] };
-  assert.equal(error.code, "not_found");
-  const [detail] = error.details;
-  assert.equal(detail?.type, "google.rpc.ErrorInfo");
-  assert.equal(fromBinary(ErrorInfoSchema, Buffer.from(detail.value, "base64")).reason, "USER_NOT_FOUND");
+  const { status, code, details } = await jsonError(shop.url);
+  assert.equal(status, 404);
+  assert.equal(code, "not_found");
+  assert.equal(details[0]?.type, "google.rpc.ErrorInfo");
+  const info = fromBinary(ErrorInfoSchema, Buffer.from(details[0].value, "base64"));
+  assert.equal(info.reason, "USER_NOT_FOUND");
+});
+
+const missing = "services/gateway/forward.ts hands details on without their schema, so Connect cannot write `debug`";
+test("plain JSON at the gateway has the reason in words, as at the service", { todo: missing }, async () => {
+  const { details } = await jsonError(shop.url);
+  assert.equal(details[0]?.debug?.reason, "USER_NOT_FOUND");
 });
 
 test("a service that an answer needs and that is down is named, and is UNAVAILABLE", async () => {
@@ -173,6 +174,21 @@ async function fill({ users, books, orders }: BookshopClients): Promise<Stock> {
   const { book } = await books.createBook(last);
   await orders.createOrder({ ...orderOf(user!.id, book!.id), requestId: orderRequestId });
   return { email, userId: user!.id, bookId: book!.id };
+}
+
+interface JsonError {
+  readonly code: string;
+  readonly details: readonly { type: string; value: string; debug?: { reason: string } }[];
+}
+
+/** The refusal of a user that is unknown, without any client. */
+async function jsonError(url: string): Promise<JsonError & { status: number }> {
+  const response = await fetch(`${url}/user.v1.UserService/GetUser`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ id: someId }),
+  });
+  return { status: response.status, ...((await response.json()) as JsonError) };
 }
 
 function orderOf(userId: string, bookId: string, quantity = 1) {

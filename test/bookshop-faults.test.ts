@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { randomBytes, randomUUID } from "node:crypto";
 import { after, before, describe, test } from "node:test";
 import { sql } from "kysely";
+import { OrderStatus } from "#gen/order/v1/order_pb.ts";
 import { until, within } from "#shared/testing";
 import { type Bookshop, type ServiceName, startBookshop } from "./support/bookshop.ts";
 import { type BookshopClients, clientsAt } from "./support/clients.ts";
@@ -88,7 +89,7 @@ describe("a chain of calls", () => {
 
   test("answers within its deadline with what it has when the last of it hangs and can be done without", async () => {
     await whileTheDatabaseHangs(async () => {
-      const { message } = await clients.users.sayHello({ name: "Ada" }, { timeoutMs: 600 });
+      const { message } = await clients.users.sayHello({ name: "Ada" }, { timeoutMs: 3_000 });
       assert.equal(message, "Hello Ada! No recommendation");
     });
   });
@@ -113,6 +114,38 @@ describe("a greeting", () => {
     assert.equal(await greeting(), "Hello Ada! No recommendation");
     await shop.start("book");
     await until("a recommendation", async () => (await greeting()).includes("We recommend"));
+  });
+});
+
+describe("a watch", () => {
+  test("ends with UNAVAILABLE when the service that it looks at shuts down, and can be begun again", async () => {
+    const { user } = await clients.users.createUser({ username: "ada", email: `${randomUUID()}@example.com` });
+    const { books } = await clients.books.listBooks({});
+    const items = [{ bookId: books[0]!.id, quantity: 1 }];
+    const { order } = await clients.orders.createOrder({ requestId: randomUUID(), userId: user!.id, items });
+    const watching = Promise.withResolvers<void>();
+    async function watch(): Promise<OrderStatus | undefined> {
+      let last: OrderStatus | undefined;
+      for await (const { order: now } of clients.orders.watchOrder({ id: order!.id })) {
+        last = now?.status;
+        watching.resolve();
+      }
+      return last;
+    }
+    const refusal = refusalOf(watch());
+    await within(watching.promise, "the watch to begin");
+    await shop.stop("order");
+    const { code, reason, domain } = await within(refusal, "the watch's end");
+    assert.deepEqual([code, reason, domain], ["Unavailable", "SHUTTING_DOWN", "order-service"]);
+
+    await shop.start("order");
+    await shop.confirm(order!.id);
+    await until("the watch to see the change", () =>
+      watch().then(
+        (last) => last === OrderStatus.CONFIRMED,
+        () => false,
+      ),
+    );
   });
 });
 

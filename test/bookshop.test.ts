@@ -7,6 +7,7 @@ import { OrderStatus } from "#gen/order/v1/order_pb.ts";
 import { within } from "#shared/testing";
 import { type Bookshop, startBookshop } from "./support/bookshop.ts";
 import { type BookshopClients, clientsAt, clientsOn, protocols } from "./support/clients.ts";
+import { refusalOf } from "./support/refusal.ts";
 
 let shop: Bookshop;
 before(async () => {
@@ -91,6 +92,28 @@ for (const [protocol, transportTo] of Object.entries(protocols)) {
       assert.deepEqual(sameOrder, order);
       assert.equal((await clients.orders.listOrders({ userId: user.user!.id })).orders.length, 1);
     });
+  });
+}
+
+for (const protocol of ["connect", "grpc-web"] as const) {
+  test(`a gateway that speaks ${protocol} with the services hands on answers, errors and streams`, async (t) => {
+    const gateway = await shop.startGateway(protocol);
+    t.after(() => gateway.stop());
+    const clients = clientsAt(gateway.url);
+    const user = await newUser(clients);
+    const order = await newOrder(clients, user.id, (await newBook(clients)).id);
+    assert.deepEqual((await clients.orders.getOrder({ id: order.id })).order, order);
+    assert.deepEqual(await refusalOf(clients.users.getUser({ id: order.id })), {
+      code: "NotFound",
+      reason: "USER_NOT_FOUND",
+      domain: "user-service",
+      metadata: { user_id: order.id },
+      fields: [],
+    });
+    await shop.confirm(order.id);
+    const seen: (OrderStatus | undefined)[] = [];
+    for await (const { order: now } of clients.orders.watchOrder({ id: order.id })) seen.push(now?.status);
+    assert.deepEqual(seen, [OrderStatus.CONFIRMED]);
   });
 }
 

@@ -7,7 +7,7 @@ import { type ListOrdersRequest, type ListOrdersResponseSchema, OrderService } f
 import { embeddedForTest } from "#shared/testing";
 import { createBookApp } from "./app.ts";
 import { bookConfigSection } from "./config.ts";
-import { clientAt, deadUrl, never, refusalOf, silent, startPeer } from "./test-support.ts";
+import { clientAt, deadUrl, never, refusalOf, serverDeadline, silent, startPeer } from "./test-support.ts";
 
 /** The app on any port; `orders` is where order-service is. */
 async function start(t: TestContext, orders?: string) {
@@ -71,15 +71,15 @@ describe("GetRecommendation", () => {
     const client = await start(t, await deadUrl(t));
     const { book } = await client.createBook(newBook());
     for (let n = 0; n < 3; n++) {
-      assert.deepEqual((await client.getRecommendation({ userId: "Ada" }, { timeoutMs: 1_000 })).book, book);
+      assert.deepEqual((await client.getRecommendation({ userId: "Ada" }, serverDeadline(1_000))).book, book);
     }
   });
 
   test("recommends the newest within the deadline when order-service never answers", async (t) => {
     const client = await start(t, (await startOrders(t, never)).url);
     const { book } = await client.createBook(newBook());
-    for (const timeoutMs of [100, 1_000]) {
-      assert.deepEqual((await client.getRecommendation({ userId: "Ada" }, { timeoutMs })).book, book);
+    for (const ms of [100, 1_000]) {
+      assert.deepEqual((await client.getRecommendation({ userId: "Ada" }, serverDeadline(ms))).book, book);
     }
   });
 

@@ -58,7 +58,8 @@ for (const [name, open] of Object.entries(implementations)) {
 
     contract("creations by the same request at the same moment store one book", async (repository) => {
       const requestId = randomUUID();
-      const books = await Promise.all(Array.from({ length: 8 }, () => repository.create(bookOf("one"), requestId)));
+      const create = () => repository.create(bookOf("one"), requestId);
+      const books = await Promise.all(Array.from({ length: 8 }, create));
       assert.equal(new Set(books.map(({ id }) => id)).size, 1);
       assert.deepEqual((await repository.list({ size: 10, token: "" })).books, [books[0]]);
     });

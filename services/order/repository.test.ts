@@ -61,7 +61,8 @@ for (const [name, open] of Object.entries(implementations)) {
 
     contract("creations by the same request at the same moment store one order", async (repository) => {
       const requestId = randomUUID();
-      const orders = await Promise.all(Array.from({ length: 8 }, () => repository.create(orderOf(), requestId)));
+      const create = () => repository.create(orderOf(), requestId);
+      const orders = await Promise.all(Array.from({ length: 8 }, create));
       assert.equal(new Set(orders.map(({ id }) => id)).size, 1);
       assert.deepEqual((await repository.list({ size: 10, token: "" })).orders, [orders[0]]);
     });

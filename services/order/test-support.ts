@@ -68,6 +68,9 @@ export async function deadUrl(t: TestContext): Promise<string> {
 /** A handler that never answers. */
 export const never = (): Promise<never> => new Promise(() => {});
 
+/** A deadline that the server alone keeps: on a busy machine the client's timer could beat an answer in time. */
+export const serverDeadline = (ms: number) => ({ timeoutMs: 0, headers: { "grpc-timeout": `${ms}m` } });
+
 /** How a call was refused. */
 export async function refusalOf(
   call: Promise<unknown>,

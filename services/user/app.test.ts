@@ -7,7 +7,7 @@ import { DomainError } from "#shared/errors";
 import { embeddedForTest } from "#shared/testing";
 import { createUserApp } from "./app.ts";
 import { userConfigSection } from "./config.ts";
-import { clientAt, deadUrl, never, refusalOf, silent, startPeer } from "./test-support.ts";
+import { clientAt, deadUrl, never, refusalOf, serverDeadline, silent, startPeer } from "./test-support.ts";
 
 /** The app on any port; `books` is book-service as the YAML has it, without its name. */
 async function start(t: TestContext, books?: { address: string; timeout?: string }) {
@@ -27,7 +27,7 @@ const newUser = () => ({ username: "ada", email: `${randomUUID()}@example.com` }
 
 describe("SayHello", () => {
   const greeting = { name: "Ada" };
-  const inTime = { timeoutMs: 1_000 };
+  const inTime = serverDeadline(1_000);
 
   test("greets with what book-service recommends to the name", async (t) => {
     const peer = await startPeer(t, ({ service }) =>
@@ -59,8 +59,8 @@ describe("SayHello", () => {
   test("greets within the deadline when book-service never answers", async (t) => {
     const peer = await startPeer(t, ({ service }) => service(BookService, { getRecommendation: never }));
     const client = await start(t, { address: peer.url, timeout: "30s" });
-    for (const timeoutMs of [100, 500]) {
-      assert.equal((await client.sayHello(greeting, { timeoutMs })).message, "Hello Ada! No recommendation");
+    for (const ms of [100, 500]) {
+      assert.equal((await client.sayHello(greeting, serverDeadline(ms))).message, "Hello Ada! No recommendation");
     }
   });
 

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { describe, type TestContext, test } from "node:test";
+import { sql } from "kysely";
 import { v7 as uuid } from "uuid";
 import { encodePageToken } from "#shared/database";
 import { databaseForTest, postgresForTest } from "#shared/testing";
@@ -54,7 +55,8 @@ for (const [name, open] of Object.entries(implementations)) {
 
     contract("creations by the same request at the same moment store one user", async (repository) => {
       const requestId = randomUUID();
-      const users = await Promise.all(Array.from({ length: 8 }, () => repository.create(userNamed("ada"), requestId)));
+      const create = () => repository.create(userNamed("ada"), requestId);
+      const users = await Promise.all(Array.from({ length: 8 }, create));
       assert.equal(new Set(users.map(({ id }) => id)).size, 1);
       assert.deepEqual((await repository.list({ size: 10, token: "" })).users, [users[0]]);
     });
@@ -92,3 +94,31 @@ for (const [name, open] of Object.entries(implementations)) {
     });
   });
 }
+
+test("creations by the same request that race in PostgreSQL store one user", { timeout: 60_000 }, async (t) => {
+  const url = await postgresForTest(t);
+  if (url === undefined) return;
+  const { db } = await databaseForTest<UserTables>(t, { migrations, url });
+  const repository = createUserRepository(db);
+
+  async function untilWaiting(count: number): Promise<void> {
+    const waiting = sql<{ count: bigint }>`
+      select count(*) as count from pg_stat_activity
+      where datname = current_database() and wait_event_type = 'Lock'`;
+    while ((await waiting.execute(db)).rows[0]?.count !== BigInt(count)) t.signal.throwIfAborted();
+  }
+
+  // Which unique index a racing insert meets first is chance; the lock lets them all go at once.
+  for (let round = 0; round < 30; round++) {
+    const requestId = randomUUID();
+    const { creations } = await db.transaction().execute(async (trx) => {
+      await sql`lock table ${sql.table("users")}`.execute(trx);
+      const creations = Array.from({ length: 8 }, () => repository.create(userNamed(`ada${round}`), requestId));
+      await untilWaiting(8);
+      // In an object, as the transaction must end before they can.
+      return { creations };
+    });
+    const users = await Promise.all(creations);
+    assert.equal(new Set(users.map(({ id }) => id)).size, 1);
+  }
+});

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from "node:http";
 import type { Http2ServerRequest } from "node:http2";
-import { createContextKey } from "@connectrpc/connect";
+import { type ConnectError, createContextKey } from "@connectrpc/connect";
 
 /** What the transport knows of a call and its interceptors do not: Connect's requests carry no peer and no deadline. */
 export interface CallInfo {
@@ -10,14 +10,17 @@ export interface CallInfo {
   readonly startedAtMs: number;
   /** On the same clock; set once the method, and so its limit, is known. */
   deadlineMs?: number;
-  /** Set once an interceptor answers for the call's line in the access log. */
-  isLogged: boolean;
+  /**
+   * Set once an interceptor answers for the call's line in the access log. Called once, when nothing more will be
+   * written, with a way to ask which failure the answer tells.
+   */
+  onEnd?: (answeredError: () => ConnectError | undefined) => void;
 }
 
-export const callInfoKey = createContextKey<CallInfo>(
-  { peer: "", startedAtMs: 0, isLogged: true },
-  { description: "what the transport knows of the call" },
-);
+/** Undefined where interceptors run without this server, such as in Connect's router transport. */
+export const callInfoKey = createContextKey<CallInfo | undefined>(undefined, {
+  description: "what the transport knows of the call",
+});
 
 const infos = new WeakMap<object, CallInfo>();
 
@@ -29,7 +32,6 @@ export function callInfoOf(request: IncomingMessage | Http2ServerRequest): CallI
   const info: CallInfo = {
     peer: remoteAddress.includes(":") ? `[${remoteAddress}]:${remotePort}` : `${remoteAddress}:${remotePort}`,
     startedAtMs: performance.now(),
-    isLogged: false,
   };
   infos.set(request, info);
   return info;

@@ -9,8 +9,20 @@ import type { ProtocolServer, RequestHandler } from "./protocol-server.ts";
  * How many calls a client may cancel: so many at once, and so many a second on and on. Beyond, its connection is closed
  * (CVE-2023-44487, rapid reset). Node's own limits, 1 000 and 33, are below what an honest client cancels that hedges.
  */
-const RESET_BURST = 10_000;
-const RESETS_PER_SECOND = 1_000;
+const RESET_BURST = 2_000;
+const RESETS_PER_SECOND = 200;
+
+/**
+ * How many bytes of requests a connection may bring that no handler has read yet. HTTP/2's 64 KiB are what one call may
+ * bring too: a single handler that does not read would stop all others on the connection.
+ */
+const CONNECTION_WINDOW_BYTES = 1024 * 1024;
+
+/**
+ * Megabytes in a connection's buffers from which Node refuses new calls (ENHANCE_YOUR_CALM). Its own 10 are ten answers
+ * of a megabyte at a time.
+ */
+const MAX_SESSION_MEMORY_MB = 256;
 
 export function createHttp2Server(config: ServerConfig, logger: Logger, handler: RequestHandler): ProtocolServer {
   const sessions = new Map<http2.ServerHttp2Session, Socket>();
@@ -23,13 +35,22 @@ export function createHttp2Server(config: ServerConfig, logger: Logger, handler:
       },
       streamResetBurst: RESET_BURST,
       streamResetRate: RESETS_PER_SECOND,
+      maxSessionMemory: MAX_SESSION_MEMORY_MB,
     },
-    handler,
+    (request, response) => {
+      // An answer can be complete before its request is, or the request never be read: without a reset such a stream
+      // would stay, with the unread part of its body taken off the connection's window (RFC 9113, 8.1).
+      const { stream } = response;
+      // The last of an answer are its trailers; Node sends an (empty) block of them with every answer that has a body.
+      stream.once("wantTrailers", () => setImmediate(() => stream.close(http2.constants.NGHTTP2_NO_ERROR)));
+      handler(request, response);
+    },
   );
   server.on("sessionError", (err) => logger.debug({ err }, "HTTP/2 session failed"));
 
   function watch(session: http2.ServerHttp2Session, socket: Socket): void {
     sessions.set(session, socket);
+    session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
     // A client's first frame is SETTINGS, whatever it means to do later.
     const timer = setTimeout(() => session.destroy(), config.firstByteTimeoutMs);
     session.once("remoteSettings", () => clearTimeout(timer));

@@ -141,6 +141,7 @@ for (const [what, bytes] of [
   ["says nothing", ""],
   ["stops in the HTTP/2 preface", "PRI * HT"],
   ["says the HTTP/2 preface and no SETTINGS", http2Preface],
+  ["speaks of HTTP/1.1 with the preface's method", "PRI * HTTP/1.1\r\n\r\n"],
   ["stops in its HTTP/1.1 headers", "GET /livez HTTP/1.1\r\nhost: x\r\nx-slow: "],
 ] as const) {
   test(`a connection that ${what} is closed after first_byte_timeout`, async (t) => {

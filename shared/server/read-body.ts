@@ -2,6 +2,7 @@ import type { IncomingMessage } from "node:http";
 import type { Http2ServerRequest } from "node:http2";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { abortableItems } from "./abortable.ts";
+import { hangUpError } from "./hang-up.ts";
 
 export interface ReadBodyOptions {
   /** When to give up, on the clock of `performance.now()`. */
@@ -28,6 +29,9 @@ export async function* readBody(
   }
   try {
     yield* abortableItems(end.signal, request.iterator({ destroyOnReturn: false }));
+  } catch (error) {
+    // A body fails when its connection or its stream does.
+    throw end.signal.aborted ? error : hangUpError();
   } finally {
     clearTimeout(timer);
     shutdown.removeEventListener("abort", onShutdown);

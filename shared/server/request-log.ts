@@ -15,7 +15,7 @@ export function logOtherRequest(
   const info = callInfoOf(request);
   // Not "finish": a response that the caller did not wait for has none.
   response.once("close", () => {
-    if (info.isLogged) return;
+    if (info.onEnd !== undefined) return;
     const status = response.statusCode;
     const grpcStatus = grpcStatusOf(response);
     const isComplete = response.writableEnded;

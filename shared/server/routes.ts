@@ -21,6 +21,9 @@ export interface RoutesOptions {
   readonly shutdown: AbortSignal;
 }
 
+/** For Connect's JSON, which would replace invalid UTF-8, where protobuf refuses it. */
+const jsonOptions: object = { textDecoder: new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }) };
+
 /** The service's routes, health and reflection, served in all of Connect's protocols. */
 export function addRoutes(fastify: FastifyInstance, options: RoutesOptions): void {
   const { config, logger, readiness, interceptors, closing, shutdown } = options;
@@ -30,6 +33,7 @@ export function addRoutes(fastify: FastifyInstance, options: RoutesOptions): voi
     acceptCompression: [compressionGzip, compressionBrotli],
     readMaxBytes: config.readMaxBytes,
     writeMaxBytes: config.writeMaxBytes,
+    jsonOptions,
     shutdownSignal: shutdown,
   });
   options.routes(router);

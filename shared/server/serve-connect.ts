@@ -1,13 +1,17 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
+import { Code, ConnectError } from "@connectrpc/connect";
 import type { UniversalHandler } from "@connectrpc/connect/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { Logger } from "#shared/logging";
+import { answeredError } from "./answered-error.ts";
 import { callInfoOf } from "./call-info.ts";
 import type { ServerConfig } from "./config.ts";
+import { hangUpError } from "./hang-up.ts";
 import { readBody } from "./read-body.ts";
 import { cutTimeout } from "./timeout-headers.ts";
 import { toUniversalRequest } from "./universal-request.ts";
+import { blameCaller } from "./unreadable-request.ts";
 import { writeResponse } from "./write-response.ts";
 
 export interface ServeConnectOptions {
@@ -47,21 +51,26 @@ async function answer(
 ): Promise<void> {
   const raw: IncomingMessage | Http2ServerRequest = request.raw;
   const response: ServerResponse | Http2ServerResponse = reply.raw;
+  const info = callInfoOf(raw);
+  let answeredWith: () => ConnectError | undefined = hangUpError;
   try {
-    const info = callInfoOf(raw);
     const isUnary = handler.method.methodKind === "unary";
     const timeoutMs = cutTimeout(raw.headers, isUnary ? config.maxTimeoutMs : config.maxStreamTimeoutMs);
     if (timeoutMs !== undefined) info.deadlineMs = info.startedAtMs + timeoutMs;
     // A streaming handler is told of its deadline while it reads; a unary one is not called before all is read.
     const deadlineMs = isUnary ? info.deadlineMs : undefined;
     const body = readBody(raw, { deadlineMs, shutdown });
-    const universalResponse = await handler({ ...toUniversalRequest(raw, response, info), body });
+    let universalResponse = await handler({ ...toUniversalRequest(raw, response, info), body });
+    if (isUnary && info.onEnd === undefined) universalResponse = await blameCaller(universalResponse);
     // What hooks have set, such as CORS.
     for (const [name, value] of Object.entries(reply.getHeaders())) {
       if (value !== undefined) response.setHeader(name, value);
     }
-    await writeResponse(universalResponse, raw, response);
+    const { isComplete, last } = await writeResponse(universalResponse, raw, response);
+    if (isComplete) answeredWith = () => answeredError(universalResponse, last);
   } catch (err) {
+    const error = new ConnectError("the call cannot be answered", Code.Internal, undefined, undefined, err);
+    answeredWith = () => error;
     logger.error({ err, method: `${handler.service.typeName}/${handler.method.name}` }, "call cannot be answered");
     if (!response.headersSent) {
       response.statusCode = 500;
@@ -70,4 +79,5 @@ async function answer(
       response.destroy(err instanceof Error ? err : undefined);
     }
   }
+  info.onEnd?.(answeredWith);
 }

@@ -1,8 +1,9 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
-import { Code, ConnectError, createContextValues } from "@connectrpc/connect";
+import { createContextValues } from "@connectrpc/connect";
 import type { UniversalServerRequest } from "@connectrpc/connect/protocol";
 import { type CallInfo, callInfoKey } from "./call-info.ts";
+import { hangUpSignal } from "./hang-up.ts";
 
 /**
  * A request as Connect's handlers take it, less its body. Its URL has a host of no meaning: what clients send as
@@ -21,16 +22,6 @@ export function toUniversalRequest(
     signal: hangUpSignal(response),
     contextValues: createContextValues().set(callInfoKey, info),
   };
-}
-
-/** Fires when the caller leaves before its answer is written. */
-function hangUpSignal(response: ServerResponse | Http2ServerResponse): AbortSignal {
-  const controller = new AbortController();
-  // The response's "close", not the request's: over HTTP/1.1 that one comes as soon as the body has been read.
-  response.once("close", () => {
-    if (!response.writableEnded) controller.abort(new ConnectError("the caller has hung up", Code.Canceled));
-  });
-  return controller.signal;
 }
 
 /** Without the `http://host` with which HTTP/1.1 may name it in full. */

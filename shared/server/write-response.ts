@@ -4,6 +4,14 @@ import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
 
 type Response = ServerResponse | Http2ServerResponse;
 
+/** What of an answer was written. */
+export interface Written {
+  /** False when the caller has left before. */
+  readonly isComplete: boolean;
+  /** The last chunk of the body. */
+  readonly last: Uint8Array | undefined;
+}
+
 /**
  * Writes what a Connect handler answers, as fast as the caller reads. When the caller leaves, the handler's stream is
  * closed, and that is no failure.
@@ -14,13 +22,14 @@ export async function writeResponse(
   { status, header, body, trailer }: UniversalServerResponse,
   request: IncomingMessage | Http2ServerRequest,
   response: Response,
-): Promise<void> {
+): Promise<Written> {
   const iterator = body?.[Symbol.asyncIterator]();
   let isOpen = iterator !== undefined;
+  let last: Uint8Array | undefined;
   try {
     // The first item comes before the headers, which the handler may set until then.
     let item = await iterator?.next();
-    if (isClosed(response)) return;
+    if (isClosed(response)) return { isComplete: false, last };
     // What is left of a body that was not worth reading would have to be read before the connection's next request.
     if (!("stream" in response) && !request.complete) response.shouldKeepAlive = false;
     setHeaders(response, header);
@@ -28,13 +37,15 @@ export async function writeResponse(
     (response as ServerResponse).writeHead(status);
     while (item !== undefined && item.done !== true) {
       if (!(response as ServerResponse).write(item.value)) await drained(response);
-      if (isClosed(response)) return;
+      if (isClosed(response)) return { isComplete: false, last };
+      last = item.value;
       item = await iterator?.next();
     }
     isOpen = false;
-    if (isClosed(response)) return;
+    if (isClosed(response)) return { isComplete: false, last };
     if (trailer !== undefined) response.addTrailers(Object.fromEntries(trailer));
     response.end();
+    return { isComplete: true, last };
   } finally {
     if (isOpen) await iterator?.return?.();
   }

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 
-const DEFAULT_TIMEOUT_MS = 10_000;
+const DEFAULT_TIMEOUT_MS = 15_000;
 
 /** Looks again and again until it is so; for what has no event to wait for. */
 export async function until(

@@ -53,7 +53,8 @@ export async function connectHttp2(
   url: string,
   options: http2.ClientSessionOptions | http2.SecureClientSessionOptions = {},
 ): Promise<Http2Client> {
-  const session = http2.connect(url, options);
+  // Node's own 10 MB would refuse large answers on this side.
+  const session = http2.connect(url, { maxSessionMemory: 1_000, ...options });
   session.on("error", () => {});
   t.after(() => session.destroy());
   await within(once(session, "connect"), "an HTTP/2 connection");
@@ -86,7 +87,10 @@ export async function answerOf(stream: http2.ClientHttp2Stream): Promise<Answer>
     trailers = block;
   });
   stream.on("data", (chunk: Buffer) => chunks.push(chunk));
-  if (!stream.closed) await within(once(stream, "close"), "the end of a stream");
+  const { promise: closed, resolve } = Promise.withResolvers<void>();
+  if (stream.closed) resolve();
+  stream.once("close", resolve);
+  await within(closed, "the end of a stream");
   return {
     status: Number(headers[":status"] ?? 0),
     headers,

@@ -3,8 +3,11 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { randomUUID } from "node:crypto";
+import { once } from "node:events";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { fromBinary } from "@bufbuild/protobuf";
+import { ErrorInfoSchema } from "#gen/google/rpc/error_details_pb.ts";
 import { type Bookshop, startBookshop } from "../support/bookshop.ts";
 import { clientsAt } from "../support/clients.ts";
 import { repository } from "../support/service-process.ts";
@@ -22,7 +25,7 @@ for (const protocol of ["grpc", "grpcweb", "connect"]) {
     test("calls a service, and the same through the gateway", async () => {
       for (const service of ["user", "gateway"] as const) {
         const { json } = await curl("-d", '{"name":"Ada"}', urlOf(service, "user.v1.UserService/SayHello"));
-        assert.deepEqual(json, [{ message: "Hello Ada! No recommendation" }]);
+        assert.match((json[0] as { message: string }).message, /^Hello Ada! /);
       }
     });
 
@@ -32,9 +35,9 @@ for (const protocol of ["grpc", "grpcweb", "connect"]) {
         const { code, error } = await curl("-d", `{"id":"${id}"}`, urlOf(service, "user.v1.UserService/GetUser"));
         assert.notEqual(code, 0);
         assert.equal(error?.code, "not_found");
-        // Decoded by the server's own schema of google.rpc.ErrorInfo.
-        const [info] = error.details.map(({ debug, type }) => ({ type, ...debug }));
-        assert.equal(info?.type, "google.rpc.ErrorInfo");
+        const [detail] = error.details;
+        assert.equal(detail?.type, "google.rpc.ErrorInfo");
+        const info = fromBinary(ErrorInfoSchema, Buffer.from(detail.value, "base64"));
         assert.equal(info.reason, "USER_NOT_FOUND");
         assert.deepEqual(info.metadata, { user_id: id });
       }
@@ -43,18 +46,17 @@ for (const protocol of ["grpc", "grpcweb", "connect"]) {
     test("follows a stream to its end", async () => {
       const { users, books, orders } = clientsAt(shop.url);
       const { user } = await users.createUser({ username: "ada", email: `${randomUUID()}@example.com` });
-      const newBook = { requestId: randomUUID(), title: "T", author: "A", priceCents: 1n, stock: 0 };
-      const { book } = await books.createBook({ ...newBook, stock: 1 });
+      const newBook = { requestId: randomUUID(), title: "T", author: "A", priceCents: 1n, stock: 1 };
+      const { book } = await books.createBook(newBook);
       const items = [{ bookId: book!.id, quantity: 1 }];
       const { order } = await orders.createOrder({ requestId: randomUUID(), userId: user!.id, items });
       const watching = curl("-d", `{"id":"${order!.id}"}`, urlOf("gateway", "order.v1.OrderService/WatchOrder"));
-      // Its access log line comes at the end, so the pool's look at the database is what shows that it watches.
-      await shop.logs.gateway.line({ method: "grpc.reflection.v1.ServerReflection/ServerReflectionInfo" });
+      await watching.firstAnswer;
       await shop.confirm(order!.id);
       const { code, json } = await watching;
       assert.equal(code, 0);
       const statuses = json.map((answer) => (answer as { order: { status: string } }).order.status);
-      assert.equal(statuses.at(-1), "ORDER_STATUS_CONFIRMED");
+      assert.deepEqual(statuses, ["ORDER_STATUS_PENDING", "ORDER_STATUS_CONFIRMED"]);
     });
   });
 }
@@ -84,24 +86,29 @@ interface Outcome {
 
 interface CurlError {
   readonly code: string;
-  readonly details: readonly { type: string; debug?: { reason: string; metadata: Record<string, string> } }[];
+  /** The value in base64, as buf prints it. */
+  readonly details: readonly { type: string; value: string }[];
 }
 
-function bufCurl(...args: string[]): Promise<Outcome> {
+/** The end of the process, and before it the first that it prints. */
+type Running = Promise<Outcome> & { readonly firstAnswer: Promise<unknown> };
+
+function bufCurl(...args: string[]): Running {
   const buf = join(repository, "node_modules/.bin/buf");
-  const all = ["curl", "--http2-prior-knowledge", ...args];
-  return new Promise((resolve) => {
-    execFile(buf, all, { cwd: repository, timeout: 30_000 }, (failure, stdout, stderr) => {
-      const code = failure === null ? 0 : Number(failure.code);
-      const isError = code !== 0 && stderr.trimStart().startsWith("{");
-      resolve({
-        code,
-        lines: stdout.split("\n").filter((line) => line !== ""),
-        json: isError || !stdout.startsWith("{") ? [] : documents(stdout),
-        ...(isError && { error: JSON.parse(stderr) as CurlError }),
-      });
+  const { promise, resolve } = Promise.withResolvers<Outcome>();
+  const options = { cwd: repository, timeout: 30_000 };
+  const child = execFile(buf, ["curl", "--http2-prior-knowledge", ...args], options, (failure, stdout, stderr) => {
+    const error = /^\{/.test(stderr) ? (JSON.parse(stderr) as CurlError) : undefined;
+    resolve({
+      code: failure === null ? 0 : Number(failure.code),
+      lines: stdout.split("\n").filter((line) => line !== ""),
+      json: /^\{/.test(stdout) ? documents(stdout) : [],
+      ...(error !== undefined && { error }),
     });
   });
+  const firstAnswer = once(child.stdout!, "data", { signal: AbortSignal.timeout(30_000) });
+  firstAnswer.catch(() => {}); // Whoever waits for it is told.
+  return Object.assign(promise, { firstAnswer });
 }
 
 /** buf prints messages indented, one after the other: each ends with a brace at a line's start. */

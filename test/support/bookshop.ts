@@ -1,8 +1,9 @@
 import { sql } from "kysely";
 import { type Embedded, openEmbedded } from "#shared/database";
 import type { App } from "#shared/lifecycle";
+import type { ServerConfig } from "#shared/server";
 import { type RecordedLog, recordLog } from "#shared/testing";
-import type { GrpcClientsConfig } from "#shared/transport-pool";
+import type { GrpcClientsConfig, ServiceConfig } from "#shared/transport-pool";
 import { createBookApp } from "../../services/book/app.ts";
 import { loadBookConfig } from "../../services/book/config.ts";
 import { createGatewayApp } from "../../services/gateway/app.ts";
@@ -33,6 +34,8 @@ export interface Bookshop {
   /** Starts one that was stopped, at the address that it had. */
   start(name: ServiceName): Promise<void>;
   stop(name: ServiceName): Promise<void>;
+  /** Another gateway beside the first, that speaks another protocol with the services. Answers its URL. */
+  startGateway(protocol: ServiceConfig["protocol"]): Promise<{ readonly url: string; stop(): Promise<void> }>;
   /** Another user-service beside the first, at a port of its own. */
   startUserReplica(): Promise<{ readonly port: number; stop(): Promise<void> }>;
   /** Changes an order's status as whoever fulfils it would, in the database. */
@@ -51,27 +54,29 @@ export async function startBookshop(options: BookshopOptions = {}): Promise<Book
   const embedded = await openEmbedded("pglite:memory");
   const running = new Map<ServiceName, App>();
 
-  function create(name: ServiceName, port: number): App & { ready?(signal: AbortSignal): Promise<void> } {
-    const env = {
+  function envFor(name: ServiceName, port: number): Record<string, string> {
+    return {
       USER_SERVICE_ADDRESS: `127.0.0.1:${ports.user}`,
       BOOK_SERVICE_ADDRESS: `127.0.0.1:${ports.book}`,
       ORDER_SERVICE_ADDRESS: `127.0.0.1:${ports.order}`,
       ...options.env,
       SERVER_PORT: String(port),
-      DATABASE_URL: "pglite:memory",
+      ...(name !== "gateway" && { DATABASE_URL: "pglite:memory" }),
     };
+  }
+
+  function create(name: ServiceName, port: number): App & { ready?(signal: AbortSignal): Promise<void> } {
+    const env = envFor(name, port);
     const { logger } = logs[name];
     switch (name) {
       case "user":
-        return createUserApp(reconnectingSoon(loadUserConfig(env)), { embedded, logger });
+        return createUserApp(inTestTime(loadUserConfig(env)), { embedded, logger });
       case "book":
-        return createBookApp(reconnectingSoon(loadBookConfig(env)), { embedded, logger });
-      case "order": {
-        const config = reconnectingSoon(loadOrderConfig(env));
-        return createOrderApp({ ...config, watchIntervalMs: 20 }, { embedded, logger });
-      }
+        return createBookApp(inTestTime(loadBookConfig(env)), { embedded, logger });
+      case "order":
+        return createOrderApp({ ...inTestTime(loadOrderConfig(env)), watchIntervalMs: 20 }, { embedded, logger });
       case "gateway": {
-        const config = reconnectingSoon(loadGatewayConfig(env));
+        const config = inTestTime(loadGatewayConfig(env));
         const cors = { ...config.cors, origins: [...config.cors.origins, ...(options.origins ?? [])] };
         return createGatewayApp({ ...config, cors }, { logger });
       }
@@ -100,6 +105,13 @@ export async function startBookshop(options: BookshopOptions = {}): Promise<Book
       running.set(name, await startAt(name, ports[name]));
     },
     stop,
+    async startGateway(protocol) {
+      const config = inTestTime(loadGatewayConfig(envFor("gateway", 0)));
+      const services = config.grpcClients.services.map((service) => ({ ...service, protocol }));
+      const app = createGatewayApp({ ...config, grpcClients: { services } }, { logger: logs.gateway.logger });
+      await app.start();
+      return { url: app.url, stop: () => app.stop() };
+    },
     async startUserReplica() {
       const port = await freePort();
       const app = await startAt("user", port);
@@ -120,11 +132,13 @@ export async function startBookshop(options: BookshopOptions = {}): Promise<Book
   return shop;
 }
 
-/** A peer that is not up yet is tried again soon: the shipped second is long for a test. */
-function reconnectingSoon<Config extends { readonly grpcClients: GrpcClientsConfig }>(config: Config): Config {
+/** The shipped waits, shorter: until a peer that is not up is tried again, and for calls that do not end. */
+function inTestTime<Config extends { readonly server: ServerConfig; readonly grpcClients: GrpcClientsConfig }>(
+  config: Config,
+): Config {
   const services = config.grpcClients.services.map((service) => ({
     ...service,
     connectBackoff: { ...service.connectBackoff, initialMs: 20, maxMs: 200 },
   }));
-  return { ...config, grpcClients: { ...config.grpcClients, services } };
+  return { ...config, server: { ...config.server, shutdownTimeoutMs: 1_000 }, grpcClients: { services } };
 }

@@ -17,6 +17,7 @@ export interface ProgramOptions {
 
 /** A program of ours as a process of its own. */
 export interface Program {
+  readonly pid: number | undefined;
   /** What it has written so far, in lines. */
   readonly stdout: readonly string[];
   stderr(): string;
@@ -53,6 +54,7 @@ export function runProgram(script: string, { env = {}, cwd = repository }: Progr
     return (code ?? signal) as number | NodeJS.Signals;
   });
   return {
+    pid: child.pid,
     stdout,
     stderr: () => stderr,
     exit,

@@ -1,56 +1,38 @@
-import { Code, ConnectError, type Interceptor, type StreamResponse } from "@connectrpc/connect";
+import { Code, ConnectError, type Interceptor, type StreamRequest, type StreamResponse } from "@connectrpc/connect";
 import { codeToString } from "@connectrpc/connect/protocol-connect";
 import { type CallContext, currentCall, runInCall } from "#shared/call-context";
 import type { Logger } from "#shared/logging";
-import { callInfoKey } from "../call-info.ts";
+import { type CallInfo, callInfoKey } from "../call-info.ts";
 
 /** Calls of the platform itself, asked for every few seconds by load balancers. */
 const platformPackages = /^grpc\.(health|reflection)\./;
 
 /** Failures that are the server's, not the caller's. */
-const serverFaults: ReadonlySet<Code> = new Set([Code.Unknown, Code.Internal, Code.DataLoss, Code.Unimplemented]);
+const serverFaults: ReadonlySet<Code> = new Set([Code.Unknown, Code.Internal, Code.DataLoss]);
 
 /**
- * One line a call when it ends: method, code, ms, peer, caller; the logger adds trace and request id. At `info`, the
- * server's own faults at `error`, health checks and reflection at `debug`.
+ * One line a call when it ends, whichever way: method, code, ms, peer, caller; the logger adds trace and request id. At
+ * `info`, the server's own faults at `error`, health checks and reflection at `debug`.
  *
- * The call's signal says when that is: Connect fires it at the end of every call, whichever way it ends, and after the
- * answer was encoded, which can fail too. Without a reason when all went well or the caller hung up.
+ * The line is written when the transport has written its last, since an answer can still fail when it is encoded.
  */
 export function accessLogInterceptor(logger: Logger): Interceptor {
   return (next) => async (request) => {
-    const { signal, service, method, contextValues } = request;
-    const info = contextValues.get(callInfoKey);
+    const info = request.contextValues.get(callInfoKey);
+    if (info === undefined) return next(request);
+    const ending = createEnding();
+    const method = `${request.service.typeName}/${request.method.name}`;
     const call = currentCall();
-    info.isLogged = true;
-    /** Whether the handler has said all that it has to say. */
-    let isDone = false;
-    let failure: unknown;
-
-    function logEnd(): void {
-      const outcome = outcomeOf(signal, isDone, failure);
-      logCall(logger, `${service.typeName}/${method.name}`, call, info, outcome);
-    }
-
-    async function* watched<T>(items: AsyncIterable<T>): AsyncGenerator<T> {
-      try {
-        yield* items;
-        isDone = true;
-      } catch (error) {
-        failure = error;
-        throw error;
-      }
-    }
-
-    if (signal.aborted) logEnd();
-    else signal.addEventListener("abort", logEnd, { once: true });
+    info.onEnd = (answeredError) => logCall(logger, { method, call, info }, ending.outcome(answeredError));
     try {
-      const response = await next(request);
-      if (response.stream) return { ...response, message: watched(response.message) } as StreamResponse;
-      isDone = true;
+      const response = await next(
+        request.stream ? ({ ...request, message: ending.received(request.message) } as StreamRequest) : request,
+      );
+      if (response.stream) return { ...response, message: ending.sent(response.message) } as StreamResponse;
+      ending.done();
       return response;
     } catch (error) {
-      failure = error;
+      ending.failed(error);
       throw error;
     }
   };
@@ -59,40 +41,79 @@ export function accessLogInterceptor(logger: Logger): Interceptor {
 interface Outcome {
   /** Undefined: ok. */
   readonly code: Code | undefined;
-  /** A failure that nobody has logged: the handler was done, and then its answer could not be sent. */
+  /** Whether it is the server's fault. */
+  readonly isOurs: boolean;
+  /** A failure that nobody has logged yet. */
   readonly err?: unknown;
 }
 
-function outcomeOf({ reason }: AbortSignal, isDone: boolean, failure: unknown): Outcome {
-  if (failure !== undefined) return { code: ConnectError.from(failure).code };
-  if (reason instanceof DOMException && reason.name === "AbortError") {
-    return { code: isDone ? undefined : Code.Canceled };
-  }
-  const { code } = ConnectError.from(reason, Code.Internal);
-  return isDone && code !== Code.Canceled ? { code, err: reason } : { code };
+/** How one call ends, pieced together from what passes by. */
+function createEnding() {
+  let isDone = false;
+  let isUnreadable = false;
+  let failure: unknown;
+
+  return {
+    /** The handler has said all that it has to say. */
+    done(): void {
+      isDone = true;
+    },
+    failed(error: unknown): void {
+      failure = error;
+    },
+    async *received<T>(items: AsyncIterable<T>): AsyncGenerator<T> {
+      try {
+        yield* items;
+      } catch (error) {
+        // The caller's stream has failed: then no code makes it our fault.
+        isUnreadable = true;
+        throw error;
+      }
+    },
+    async *sent<T>(items: AsyncIterable<T>): AsyncGenerator<T> {
+      try {
+        yield* items;
+        isDone = true;
+      } catch (error) {
+        failure = error;
+        throw error;
+      }
+    },
+    outcome(answeredError: () => ConnectError | undefined): Outcome {
+      if (failure !== undefined) {
+        const { code } = ConnectError.from(failure);
+        return { code, isOurs: serverFaults.has(code) && !isUnreadable };
+      }
+      const error = answeredError();
+      if (error?.code === Code.Canceled) return { code: error.code, isOurs: false };
+      // The handler had done its part, or was closed in the middle of it, because its answer could not be encoded.
+      if (error !== undefined) return { code: error.code, isOurs: true, err: error };
+      return { code: isDone ? undefined : Code.Canceled, isOurs: false };
+    },
+  };
 }
 
-function logCall(
-  logger: Logger,
-  method: string,
-  call: CallContext | undefined,
-  { peer, startedAtMs }: { readonly peer: string; readonly startedAtMs: number },
-  { code, err }: Outcome,
-): void {
+interface LoggedCall {
+  readonly method: string;
+  readonly call: CallContext | undefined;
+  readonly info: CallInfo;
+}
+
+function logCall(logger: Logger, { method, call, info }: LoggedCall, { code, isOurs, err }: Outcome): void {
   const line = {
     method,
     caller: call?.caller,
     code: code === undefined ? "ok" : codeToString(code),
-    ms: Math.round((performance.now() - startedAtMs) * 100) / 100,
-    peer,
+    ms: Math.round((performance.now() - info.startedAtMs) * 100) / 100,
+    peer: info.peer,
     ...(err === undefined ? {} : { err }),
   };
   const write = () => {
-    if (err !== undefined || (code !== undefined && serverFaults.has(code))) logger.error(line, "call failed");
+    if (isOurs) logger.error(line, "call failed");
     else if (platformPackages.test(method)) logger.debug(line, "call");
     else logger.info(line, "call");
   };
-  // Whoever fires a signal does so outside of the call.
+  // The transport ends a call outside of it.
   if (call === undefined) write();
   else runInCall(call, write);
 }

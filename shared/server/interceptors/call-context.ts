@@ -11,7 +11,7 @@ export const callContextInterceptor: Interceptor = (next) => async (request) => 
 };
 
 function contextOf(request: UnaryRequest | StreamRequest): CallContext {
-  const { deadlineMs } = request.contextValues.get(callInfoKey);
+  const deadlineMs = request.contextValues.get(callInfoKey)?.deadlineMs;
   return {
     method: `${request.service.typeName}/${request.method.name}`,
     ...readContextHeaders(request.header),

@@ -12,6 +12,7 @@ export function errorMappingInterceptor(logger: Logger, domain: string): Interce
   function mapped(error: unknown, signal: AbortSignal): ConnectError {
     // Work that was told to stop fails in ways of its own; the reason that it was told is what happened to the call.
     if (signal.aborted && !(error instanceof DomainError) && !(error instanceof ConnectError)) {
+      if (error !== signal.reason) logger.debug({ err: error }, "handler failed after its call had ended");
       return ConnectError.from(signal.reason);
     }
     if (!(error instanceof DomainError) && !(error instanceof ConnectError)) {
