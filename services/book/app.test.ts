@@ -4,10 +4,18 @@ import { describe, type TestContext, test } from "node:test";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { BookService } from "#gen/book/v1/book_pb.ts";
 import { type ListOrdersRequest, type ListOrdersResponseSchema, OrderService } from "#gen/order/v1/order_pb.ts";
-import { embeddedForTest } from "#shared/testing";
+import {
+  clientAt,
+  deadUrl,
+  embeddedForTest,
+  never,
+  refusalOf,
+  serverDeadline,
+  silent,
+  startPeer,
+} from "#shared/testing";
 import { createBookApp } from "./app.ts";
 import { bookConfigSection } from "./config.ts";
-import { clientAt, deadUrl, never, refusalOf, serverDeadline, silent, startPeer } from "./test-support.ts";
 
 /** The app on any port; `orders` is where order-service is. */
 async function start(t: TestContext, orders?: string) {

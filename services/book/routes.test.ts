@@ -3,11 +3,11 @@ import { randomUUID } from "node:crypto";
 import { describe, test } from "node:test";
 import type { Client } from "@connectrpc/connect";
 import { BookErrorReasonSchema, BookService } from "#gen/book/v1/book_pb.ts";
+import { clientOf, refusalOf, silent } from "#shared/testing";
 import { type BookErrorReason, createBooks } from "./books.ts";
 import { createMemoryRepository } from "./memory-repository.ts";
 import type { OrderedBook, Orders } from "./recommender.ts";
 import { bookRoutes } from "./routes.ts";
-import { clientOf, refusalOf, silent } from "./test-support.ts";
 
 function start(orders?: Orders) {
   const books = createBooks({ repository: createMemoryRepository(), orders, logger: silent });

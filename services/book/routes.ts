@@ -1,12 +1,12 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import type { ConnectRouter } from "@connectrpc/connect";
 import { type BookSchema, BookService } from "#gen/book/v1/book_pb.ts";
+import type { Routes } from "#shared/server";
 import type { Book, Books } from "./books.ts";
 
 const DEFAULT_PAGE_SIZE = 50;
 
-export function bookRoutes(books: Books): (router: ConnectRouter) => void {
+export function bookRoutes(books: Books): Routes {
   return (router) =>
     router.service(BookService, {
       async getRecommendation({ userId }) {

@@ -10,12 +10,20 @@ import { UserService } from "#gen/user/v1/user_pb.ts";
 import { createDatabase } from "#shared/database";
 import { DomainError } from "#shared/errors";
 import { createReadiness } from "#shared/lifecycle";
-import { databaseConfig, embeddedForTest } from "#shared/testing";
+import {
+  clientAt,
+  databaseConfig,
+  deadUrl,
+  embeddedForTest,
+  never,
+  refusalOf,
+  silent,
+  startPeer,
+} from "#shared/testing";
 import { createOrderApp } from "./app.ts";
 import { orderConfigSection } from "./config.ts";
 import { migrations } from "./migrations.ts";
 import type { OrderTables } from "./repository.ts";
-import { clientAt, deadUrl, never, refusalOf, silent, startPeer } from "./test-support.ts";
 
 const ada = { id: uuid(), username: "ada" };
 const house = { id: uuid(), title: "House", priceCents: 1_399n, stock: 4 };
@@ -28,7 +36,7 @@ interface Addresses {
 /** The app on any port, with the addresses of its peers. */
 async function start(t: TestContext, { users, books }: Addresses) {
   const config = orderConfigSection.parse({
-    server: { name: "order-service", host: "127.0.0.1", port: 0, shutdown_timeout: "100ms" },
+    server: { name: "order-service", host: "127.0.0.1", port: 0, shutdown_timeout: "60s" },
     grpc_clients: {
       services: [
         { name: "user-service", address: users },

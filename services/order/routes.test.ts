@@ -5,6 +5,7 @@ import { ConnectError } from "@connectrpc/connect";
 import { v7 as uuid } from "uuid";
 import { OrderErrorReasonSchema, OrderService, OrderStatus, OrderStatusSchema } from "#gen/order/v1/order_pb.ts";
 import { peerUnavailable } from "#shared/errors";
+import { clientOf, refusalOf } from "#shared/testing";
 import { createMemoryRepository } from "./memory-repository.ts";
 import {
   createOrders,
@@ -14,7 +15,6 @@ import {
   type OrderStatus as Status,
 } from "./orders.ts";
 import { orderRoutes } from "./routes.ts";
-import { clientOf, refusalOf } from "./test-support.ts";
 
 const ada = uuid();
 const house: OfferedBook = { id: uuid(), title: "House", priceCents: 1_399n, stock: 4 };

@@ -1,13 +1,13 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import type { ConnectRouter } from "@connectrpc/connect";
 import { type OrderSchema, OrderService, OrderStatus } from "#gen/order/v1/order_pb.ts";
+import type { Routes } from "#shared/server";
 import type { Order, Orders } from "./orders.ts";
 
 const DEFAULT_PAGE_SIZE = 50;
 
-export function orderRoutes(orders: Orders): (router: ConnectRouter) => void {
-  return (router) =>
+export function orderRoutes(orders: Orders): Routes {
+  return (router, draining) =>
     router.service(OrderService, {
       async createOrder({ userId, items, requestId }) {
         return { order: toProto(await orders.create({ userId, items, requestId })) };
@@ -24,7 +24,8 @@ export function orderRoutes(orders: Orders): (router: ConnectRouter) => void {
       },
 
       async *watchOrder({ id }, { signal }) {
-        for await (const order of orders.watch(id, signal)) yield { order: toProto(order) };
+        const ending = AbortSignal.any([signal, draining]);
+        for await (const order of orders.watch(id, ending)) yield { order: toProto(order) };
       },
     });
 }

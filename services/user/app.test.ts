@@ -4,10 +4,18 @@ import { describe, type TestContext, test } from "node:test";
 import { BookService } from "#gen/book/v1/book_pb.ts";
 import { UserService } from "#gen/user/v1/user_pb.ts";
 import { DomainError } from "#shared/errors";
-import { embeddedForTest } from "#shared/testing";
+import {
+  clientAt,
+  deadUrl,
+  embeddedForTest,
+  never,
+  refusalOf,
+  serverDeadline,
+  silent,
+  startPeer,
+} from "#shared/testing";
 import { createUserApp } from "./app.ts";
 import { userConfigSection } from "./config.ts";
-import { clientAt, deadUrl, never, refusalOf, serverDeadline, silent, startPeer } from "./test-support.ts";
 
 /** The app on any port; `books` is book-service as the YAML has it, without its name. */
 async function start(t: TestContext, books?: { address: string; timeout?: string }) {

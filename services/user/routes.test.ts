@@ -2,9 +2,9 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { describe, test } from "node:test";
 import { UserErrorReasonSchema, UserService } from "#gen/user/v1/user_pb.ts";
+import { clientOf, refusalOf, silent } from "#shared/testing";
 import { createMemoryRepository } from "./memory-repository.ts";
 import { userRoutes } from "./routes.ts";
-import { clientOf, refusalOf, silent } from "./test-support.ts";
 import { createUsers, type Recommend, type UserErrorReason } from "./users.ts";
 
 function start(recommend?: Recommend) {

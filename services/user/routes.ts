@@ -1,11 +1,11 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { ConnectRouter } from "@connectrpc/connect";
 import { type UserSchema, UserService } from "#gen/user/v1/user_pb.ts";
+import type { Routes } from "#shared/server";
 import type { User, Users } from "./users.ts";
 
 const DEFAULT_PAGE_SIZE = 50;
 
-export function userRoutes(users: Users): (router: ConnectRouter) => void {
+export function userRoutes(users: Users): Routes {
   return (router) =>
     router.service(UserService, {
       async sayHello({ name }) {

@@ -9,11 +9,19 @@ import { addHealth } from "./health.ts";
 import { addReflection } from "./reflection.ts";
 import { serveConnect } from "./serve-connect.ts";
 
+/**
+ * Registers a service's Connect routes. Called once.
+ *
+ * `draining` fires when the server begins to shut down, once clients have been told to go: streams without an end of
+ * their own end by it (its reason is UNAVAILABLE, SHUTTING_DOWN), or they hold the shutdown for `shutdown_timeout`.
+ */
+export type Routes = (router: ConnectRouter, draining: AbortSignal) => void;
+
 export interface RoutesOptions {
   readonly config: ServerConfig;
   readonly logger: Logger;
   readonly readiness: Readiness;
-  readonly routes: (router: ConnectRouter) => void;
+  readonly routes: Routes;
   readonly interceptors: Interceptor[];
   /** Ends streams of the platform's own, so that they do not hold a shutdown. */
   readonly closing: AbortSignal;
@@ -36,7 +44,7 @@ export function addRoutes(fastify: FastifyInstance, options: RoutesOptions): voi
     jsonOptions,
     shutdownSignal: shutdown,
   });
-  options.routes(router);
+  options.routes(router, closing);
   const served = new Set<DescService>(router.handlers.map(({ service }) => service));
   addHealth(router, { readiness, services: [...served].map(({ typeName }) => typeName), closing });
   addReflection(router, { services: () => router.handlers.map(({ service }) => service), closing });

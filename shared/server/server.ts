@@ -1,5 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
-import type { ConnectRouter, Interceptor } from "@connectrpc/connect";
+import type { Interceptor } from "@connectrpc/connect";
 import Fastify, { type FastifyInstance } from "fastify";
 import { DomainError, toConnectError } from "#shared/errors";
 import type { Readiness } from "#shared/lifecycle";
@@ -11,15 +11,14 @@ import { answerNotFound } from "./not-found.ts";
 import { answerPlainError } from "./plain-errors.ts";
 import type { RequestHandler } from "./protocol-server.ts";
 import { logOtherRequest } from "./request-log.ts";
-import { addRoutes } from "./routes.ts";
+import { addRoutes, type Routes } from "./routes.ts";
 
 export interface ServerOptions {
   readonly config: ServerConfig;
   readonly logger: Logger;
   /** What the app says of itself to health checks. The server makes it "not ready" for good when it stops. */
   readonly readiness: Readiness;
-  /** Registers the service's Connect routes. Called once. */
-  readonly routes: (router: ConnectRouter) => void;
+  readonly routes: Routes;
   /** The service's own interceptors, inside of the server's. Default none. */
   readonly interceptors?: readonly Interceptor[];
   /** Whether requests are held against the protovalidate rules of their protos. Default true. */

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import { BookService } from "#gen/book/v1/book_pb.ts";
 import { OrderService } from "#gen/order/v1/order_pb.ts";
-import { runInCall } from "#shared/call-context";
+import { runInCall, startTrace } from "#shared/call-context";
 import { failureOf, type LogLine, type Routes, startPeer, startPool, until } from "./test-support.ts";
 
 const routes: Routes = (router) => {
@@ -104,6 +104,21 @@ test("a stream is one line, when it has ended: well, with an error, or because i
   reader.abort();
   await until(() => calls(lines).length === 3);
   assert.deepEqual([calls(lines)[2]?.code, calls(lines)[2]?.level], ["canceled", "info"]);
+});
+
+test("a call that its incoming call leaves behind says nothing of its peer", async (t) => {
+  const peer = await startPeer(t, routes);
+  const { pool, lines } = startPool(t, { address: peer.address });
+  const orders = pool.client("book-service", OrderService);
+  const ended = new AbortController();
+  const incoming = { method: "a.B/C", requestId: "r", trace: startTrace(), signal: ended.signal };
+  await runInCall(incoming, async () => {
+    const left = orders.watchOrder({ id: "hang" })[Symbol.asyncIterator]();
+    await left.next();
+    ended.abort(new ConnectError("another peer is down", Code.Unavailable));
+    await until(() => calls(lines).length === 1);
+  });
+  assert.deepEqual([calls(lines)[0]?.code, calls(lines)[0]?.level], ["canceled", "info"]);
 });
 
 test("the user's interceptors run after the log, the first one outermost, and see what is sent", async (t) => {

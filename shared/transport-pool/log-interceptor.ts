@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { Code, ConnectError, createContextKey, type Interceptor } from "@connectrpc/connect";
 import { codeToString } from "@connectrpc/connect/protocol-connect";
+import { currentCall } from "#shared/call-context";
 import type { Logger } from "#shared/logging";
 
 /** Which attempt of a call this is, from 1; whatever sends calls again sets it in their context values. */
@@ -38,6 +39,7 @@ export function logInterceptor({ logger, service, peer }: LogInterceptorOptions)
   return (next) => async (req) => {
     const startedAt = performance.now();
     const inCall = AsyncLocalStorage.snapshot();
+    const incoming = currentCall();
     let isLogged = false;
 
     function log(code: Code | undefined, error?: ConnectError): void {
@@ -56,16 +58,19 @@ export function logInterceptor({ logger, service, peer }: LogInterceptorOptions)
       if (error === undefined) inCall(() => logger.debug(call, "outgoing call"));
       else
         inCall(() =>
-          logger[EXPECTED.has(error.code) ? "info" : "warn"]({ ...call, error: error.message }, "outgoing call"),
+          logger[code === undefined || EXPECTED.has(code) ? "info" : "warn"](
+            { ...call, error: error.message },
+            "outgoing call",
+          ),
         );
     }
 
     function failed(reason: unknown): void {
       // What Connect makes of it on the way out: the signal's reason, when that is what has ended the call.
-      const error = req.signal.aborted
-        ? ConnectError.from(req.signal.reason, Code.Canceled)
-        : ConnectError.from(reason);
-      log(error.code, error);
+      const error = ConnectError.from(req.signal.aborted ? req.signal.reason : reason, Code.Canceled);
+      // The incoming call has ended, however: this one was left, and the reason says nothing of its peer.
+      const wasLeft = incoming?.signal.aborted === true && error.code !== Code.DeadlineExceeded;
+      log(wasLeft ? Code.Canceled : error.code, error);
     }
 
     try {

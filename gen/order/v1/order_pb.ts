@@ -421,7 +421,8 @@ export const OrderService: GenService<{
    *
    * Errors: INVALID_ARGUMENT; NOT_FOUND (USER_NOT_FOUND, BOOK_NOT_FOUND);
    * FAILED_PRECONDITION (OUT_OF_STOCK); ALREADY_EXISTS (REQUEST_ID_REUSED);
-   * UNAVAILABLE when user-service or book-service cannot be asked.
+   * UNAVAILABLE (PEER_UNAVAILABLE) when user-service or book-service cannot
+   * be asked, DEADLINE_EXCEEDED when one does not answer in time.
    *
    * @generated from rpc order.v1.OrderService.CreateOrder
    */

@@ -2,7 +2,6 @@ import type { TestContext } from "node:test";
 import type { DescService } from "@bufbuild/protobuf";
 import {
   type Client,
-  type ConnectRouter,
   createClient,
   createRouterTransport,
   type Interceptor,
@@ -11,16 +10,20 @@ import {
 import { type DomainError, fromConnectError, toConnectError } from "#shared/errors";
 import { createReadiness } from "#shared/lifecycle";
 import { createLogger } from "#shared/logging";
-import { createServer, serverSection } from "#shared/server";
+import { createServer, type Routes, serverSection } from "#shared/server";
 import { createTransportPool, grpcClientsSection } from "#shared/transport-pool";
 
 export const silent = createLogger({ name: "test", config: { level: "silent", format: "json" } });
 
-type Routes = (router: ConnectRouter) => void;
+/** Of a server that does not shut down. */
+const running = new AbortController().signal;
 
 /** A client of the routes without a network, with errors as the server sends them. */
 export function clientOf<Service extends DescService>(service: Service, routes: Routes): Client<Service> {
-  return createClient(service, createRouterTransport(routes, { router: { interceptors: [mapErrors] } }));
+  return createClient(
+    service,
+    createRouterTransport((router) => routes(router, running), { router: { interceptors: [mapErrors] } }),
+  );
 }
 
 const mapErrors: Interceptor = (next) => async (request) => {
