@@ -111,13 +111,19 @@ test("a stream comes through item by item, and ends with the service's end", asy
   }
 });
 
-test("an error comes back with its code, reason, metadata and trailers", async (t) => {
-  const { gateway } = await gatewayBefore(t, {
-    sayHello(_name, { responseTrailer }) {
-      responseTrailer.set("x-quota-left", "3");
-      throw new DomainError("not_found", "USER_NOT_FOUND", "no such user", { metadata: { user_id: "7" } });
+test("an error comes back with its code, reason and details, and what metadata is allowed", async (t) => {
+  const { gateway } = await gatewayBefore(
+    t,
+    {
+      sayHello(_name, { responseHeader, responseTrailer }) {
+        responseHeader.set("x-internal", "1");
+        responseHeader.set("set-cookie", "session=1");
+        responseTrailer.set("x-quota-left", "3");
+        throw new DomainError("not_found", "USER_NOT_FOUND", "no such user", { metadata: { user_id: "7" } });
+      },
     },
-  });
+    { headers: { response: ["x-quota-left"] } },
+  );
   for (const transport of [
     createGrpcTransport({ baseUrl: gateway.url }),
     createConnectTransport({ baseUrl: gateway.url, httpVersion: "1.1" }),
@@ -130,6 +136,8 @@ test("an error comes back with its code, reason, metadata and trailers", async (
     assert.deepEqual(info?.metadata, { user_id: "7" });
     assert.equal(error.findDetails(ErrorInfoSchema).length, 1);
     assert.equal(error.metadata.get("x-quota-left"), "3");
+    assert.equal(error.metadata.get("x-internal"), null);
+    assert.equal(error.metadata.get("set-cookie"), null);
   }
 });
 

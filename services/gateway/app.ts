@@ -74,8 +74,7 @@ export function createGatewayApp(config: GatewayConfig, overrides: GatewayAppOve
 }
 
 function exposedBy(name: string): readonly DescService[] {
-  const services = exposed[name];
-  if (services !== undefined) return services;
+  if (Object.hasOwn(exposed, name)) return exposed[name] ?? [];
   throw new RangeError(`the gateway knows no messages of ${name}; it knows ${Object.keys(exposed).join(", ")}`);
 }
 

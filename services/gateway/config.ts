@@ -10,13 +10,19 @@ const headerNames = z.array(z.string().regex(/^[a-z0-9-]+$/, "expected a header'
 const headersSection = section({
   /** Handed on from the caller to services, besides deadline, trace and request id, which always are. */
   request: headerNames.default(["authorization", "accept-language"]),
-  /** Handed back from services to the caller. Trailers, and the details of errors, always are. */
+  /** Handed back from services to the caller, and of an error's metadata. Trailers and details always are. */
   response: headerNames.default([]),
 });
 
+function isOrigin(text: string): boolean {
+  return text === "*" || (/^https?:/.test(text) && URL.canParse(text) && new URL(text).origin === text);
+}
+
 const corsSection = section({
   /** Pages that may call, such as `https://shop.example`; `*` for any. */
-  origins: z.array(z.union([z.literal("*"), z.url({ protocol: /^https?$/ })])).default([]),
+  origins: z
+    .array(z.string().refine(isOrigin, 'expected "*" or an origin as browsers send it: "https://shop.example"'))
+    .default([]),
   /** How long a browser may remember a preflight's answer. */
   max_age: duration("2h"),
 });

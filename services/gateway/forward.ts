@@ -1,15 +1,18 @@
-import type {
-  DescMessage,
-  DescMethodBiDiStreaming,
-  DescMethodClientStreaming,
-  DescMethodServerStreaming,
-  DescMethodUnary,
-  DescService,
-  MessageShape,
+import {
+  createRegistry,
+  type DescMessage,
+  type DescMethodBiDiStreaming,
+  type DescMethodClientStreaming,
+  type DescMethodServerStreaming,
+  type DescMethodUnary,
+  type DescService,
+  fromBinary,
+  type MessageShape,
 } from "@bufbuild/protobuf";
 import { ConnectError, type ConnectRouter, type HandlerContext, type Transport } from "@connectrpc/connect";
+import { file_google_rpc_error_details } from "#gen/google/rpc/error_details_pb.ts";
 import { contextHeaders, currentCall } from "#shared/call-context";
-import { peerUnavailable } from "#shared/errors";
+import { peerFailure } from "#shared/errors";
 import { appendAll, endToEnd, pickHeaders } from "./headers.ts";
 
 export interface ForwardOptions {
@@ -68,7 +71,7 @@ async function forwardUnary(
     appendAll(context.responseTrailer, endToEnd(response.trailer));
     return response.message;
   } catch (error) {
-    throw handedBack(error, name);
+    throw handedBack(error, name, headers.response);
   }
 }
 
@@ -86,7 +89,7 @@ async function* forwardStream(
     yield* response.message;
     appendAll(context.responseTrailer, endToEnd(response.trailer));
   } catch (error) {
-    throw handedBack(error, name);
+    throw handedBack(error, name, headers.response);
   }
 }
 
@@ -97,15 +100,25 @@ function nameRequest({ responseHeader }: HandlerContext): void {
 }
 
 /**
- * What the service answered, less what its protocol wrote. What it did not answer (it cannot be reached, the
- * connection broke) names addresses in here that are nobody's business outside.
+ * What the service answered, with the metadata that is on the list: an error does not tell its headers from its
+ * trailers. What the service did not answer (it cannot be reached, its answer cannot be read) names addresses in here
+ * that are nobody's business outside.
  */
-function handedBack(error: unknown, service: string): unknown {
+function handedBack(error: unknown, service: string, allowed: readonly string[]): unknown {
   if (!(error instanceof ConnectError)) return error;
-  if (!error.isWireError) return peerUnavailable(service, error);
-  const answer = new ConnectError(error.rawMessage, error.code, endToEnd(error.metadata));
-  answer.details.push(...error.details);
+  if (!error.isWireError) return peerFailure(service, error);
+  const answer = new ConnectError(error.rawMessage, error.code, pickHeaders(error.metadata, allowed));
+  answer.details.push(...error.details.map(legible));
   return answer;
+}
+
+const details = createRegistry(file_google_rpc_error_details);
+
+/** With its schema where that is known: Connect then writes it in words too, beside its bytes. */
+function legible(detail: ConnectError["details"][number]): ConnectError["details"][number] {
+  if ("desc" in detail) return detail;
+  const desc = details.getMessage(detail.type);
+  return desc === undefined ? detail : { desc, value: fromBinary(desc, detail.value) };
 }
 
 async function* only<T>(item: T): AsyncGenerator<T> {

@@ -53,8 +53,8 @@ export interface OrderPage {
 }
 
 /**
- * What an order must know of users and books, by their ids. Undefined when there is none.
- * Both reject when they cannot be asked, with the DomainError that the caller shall see.
+ * What an order must know of users and books, by their ids. Undefined when there is none. Both reject when they cannot
+ * be asked.
  */
 export interface Peers {
   findUser(id: string): Promise<{ readonly id: string } | undefined>;

@@ -1,6 +1,6 @@
 import { type BookErrorReason, BookService } from "#gen/book/v1/book_pb.ts";
 import { type UserErrorReason, UserService } from "#gen/user/v1/user_pb.ts";
-import { fromConnectError, peerUnavailable } from "#shared/errors";
+import { fromConnectError } from "#shared/errors";
 import type { TransportPool } from "#shared/transport-pool";
 import type { Peers } from "./orders.ts";
 
@@ -17,7 +17,7 @@ export function peersOf(pool: TransportPool): Peers {
         return (await users.getUser({ id })).user;
       } catch (error) {
         if (isRefusal(error, "USER_NOT_FOUND" satisfies keyof typeof UserErrorReason)) return undefined;
-        throw peerUnavailable(USER_SERVICE, error);
+        throw error;
       }
     },
 
@@ -26,7 +26,7 @@ export function peersOf(pool: TransportPool): Peers {
         return (await books.getBook({ id })).book;
       } catch (error) {
         if (isRefusal(error, "BOOK_NOT_FOUND" satisfies keyof typeof BookErrorReason)) return undefined;
-        throw peerUnavailable(BOOK_SERVICE, error);
+        throw error;
       }
     },
   };

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { describe, test } from "node:test";
-import { ConnectError } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { v7 as uuid } from "uuid";
 import { OrderErrorReasonSchema, OrderService, OrderStatus, OrderStatusSchema } from "#gen/order/v1/order_pb.ts";
-import { peerUnavailable } from "#shared/errors";
+import { markPeerError } from "#shared/errors";
 import { clientOf, refusalOf } from "#shared/testing";
 import { createMemoryRepository } from "./memory-repository.ts";
 import {
@@ -177,7 +177,7 @@ describe("CreateOrder", () => {
     let isDown = true;
     const { client } = start({
       async findBook(id) {
-        if (isDown) throw peerUnavailable("book-service", new Error("down"));
+        if (isDown) throw markPeerError(new ConnectError("down", Code.Unavailable), "book-service");
         return { ...house, id };
       },
     });

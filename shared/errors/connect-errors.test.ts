@@ -3,7 +3,14 @@ import { test } from "node:test";
 import { Code, ConnectError, createClient, createRouterTransport } from "@connectrpc/connect";
 import { BadRequestSchema, ErrorInfoSchema } from "#gen/google/rpc/error_details_pb.ts";
 import { UserService } from "#gen/user/v1/user_pb.ts";
-import { DomainError, type ErrorCode, fromConnectError, peerUnavailable, toConnectError } from "#shared/errors";
+import {
+  DomainError,
+  type ErrorCode,
+  fromConnectError,
+  markPeerError,
+  peerFailure,
+  toConnectError,
+} from "#shared/errors";
 
 const codes: Record<ErrorCode, Code> = {
   canceled: Code.Canceled,
@@ -97,17 +104,48 @@ test("an error that carries no ErrorInfo is no domain error", () => {
   assert.equal(fromConnectError(undefined), undefined);
 });
 
-test("a peer's failure is this service's unavailability, but for how the caller's own call ended", () => {
+test("a peer that cannot be reached makes this service unavailable, and its address stays inside", () => {
   const cause = new ConnectError("connect ECONNREFUSED 10.0.0.7:9002", Code.Unavailable);
-  const error = peerUnavailable("book-service", cause);
+  const error = peerFailure("book-service", cause);
   assert.ok(error instanceof DomainError);
   assert.equal(error.code, "unavailable");
   assert.equal(error.reason, "PEER_UNAVAILABLE");
   assert.deepEqual(error.metadata, { service: "book-service" });
   assert.equal(error.cause, cause);
   assert.ok(!error.message.includes("10.0.0.7"));
+});
+
+test("any other failure of a peer's is this service's, but for how the caller's own call ended", () => {
+  const expected = new Map([
+    [Code.NotFound, "internal"],
+    [Code.Internal, "internal"],
+    [Code.PermissionDenied, "internal"],
+    [Code.ResourceExhausted, "resource_exhausted"],
+    [Code.Unimplemented, "unimplemented"],
+  ]);
+  for (const [code, own] of expected) {
+    const error = peerFailure("book-service", new ConnectError("words", code));
+    assert.ok(error instanceof DomainError);
+    assert.deepEqual([error.code, error.reason, error.message.includes("words")], [own, "PEER_FAILED", false]);
+  }
   for (const code of [Code.Canceled, Code.DeadlineExceeded]) {
     const ending = new ConnectError("words", code);
-    assert.equal(peerUnavailable("book-service", ending), ending);
+    assert.equal(peerFailure("book-service", ending), ending);
   }
 });
+
+test("a peer's error that a handler lets through does not go out as this service's own", () => {
+  const peers = new ConnectError("no such row", Code.NotFound, { "x-secret": "1" });
+  const error = toConnectError(markPeerError(peers, "book-service"), "order-service");
+  assert.equal(error.code, Code.Internal);
+  assert.equal(fromConnectErrorOf(error), "PEER_FAILED");
+  assert.equal(error.metadata.get("x-secret"), null);
+  // Made anew, it is meant.
+  const meant = new ConnectError("no such book", Code.NotFound);
+  assert.equal(toConnectError(meant, "order-service"), meant);
+});
+
+function fromConnectErrorOf(error: ConnectError): unknown {
+  const [detail] = error.details;
+  return detail !== undefined && "desc" in detail ? (detail.value as { reason?: string }).reason : undefined;
+}

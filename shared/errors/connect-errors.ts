@@ -3,21 +3,25 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { codeFromString, codeToString } from "@connectrpc/connect/protocol-connect";
 import { BadRequestSchema, ErrorInfoSchema } from "#gen/google/rpc/error_details_pb.ts";
 import { DomainError, type ErrorCode } from "./domain-error.ts";
+import { peerFailure, peerOf } from "./peer-failure.ts";
 
 /**
  * What the wire carries for something that a handler threw:
  * a DomainError with its code, an ErrorInfo{reason, domain, metadata} and a BadRequest for its fields;
- * a ConnectError as it is; whatever else as `internal`, which tells the caller nothing and keeps the cause for the log.
+ * a ConnectError as it is, unless it is how a call to a peer failed: then what `peerFailure` makes of it;
+ * whatever else as `internal`, which tells the caller nothing and keeps the cause for the log.
  *
  * @param domain what gives the reasons their meaning: the service's name.
  */
 export function toConnectError(error: unknown, domain: string): ConnectError {
-  if (error instanceof ConnectError) return error;
-  if (!(error instanceof DomainError)) {
-    return new ConnectError("internal error", Code.Internal, undefined, undefined, error);
+  const peer = peerOf(error);
+  const own = peer === undefined ? error : peerFailure(peer, error);
+  if (own instanceof ConnectError) return own;
+  if (!(own instanceof DomainError)) {
+    return new ConnectError("internal error", Code.Internal, undefined, undefined, own);
   }
-  const { code, reason, metadata, fields } = error;
-  const connectError = new ConnectError(error.message, toCode(code), undefined, undefined, error);
+  const { code, reason, metadata, fields } = own;
+  const connectError = new ConnectError(own.message, toCode(code), undefined, undefined, own);
   connectError.details.push({ desc: ErrorInfoSchema, value: { reason, domain, metadata } });
   if (fields.length > 0) {
     const fieldViolations = fields.map((field) => ({ ...field, reason: field.reason ?? "" }));

@@ -1,3 +1,3 @@
 export { fromConnectError, toConnectError } from "./connect-errors.ts";
 export { DomainError, type DomainErrorOptions, type ErrorCode, type FieldViolation } from "./domain-error.ts";
-export { peerUnavailable } from "./peer-unavailable.ts";
+export { markPeerError, peerFailure, peerOf } from "./peer-failure.ts";

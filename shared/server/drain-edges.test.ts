@@ -92,8 +92,8 @@ test("an idle connection that has got notice still takes the call that crossed i
   await until("its answer", () => frames().some(({ type, streamId }) => type === frameTypes.data && streamId === 1));
 
   socket.write(frame(frameTypes.ping, ACK, 0, pings()[0]?.payload));
-  await until("the last word", () => goAways().length === 2);
-  assert.equal(lastStreamOf(goAways()[1]), 1);
+  await until("the last word", () => goAways().length > 1);
+  assert.equal(lastStreamOf(goAways().at(-1)), 1);
   await within(closed, "the end of the connection");
   await within(stopped, "the stop");
 });
@@ -133,6 +133,7 @@ test("an answer during the drain tells an HTTP/1.1 client to go", async (t) => {
   // A request behind it on the wire shows that the first has been taken.
   await until("the request", async () => (await fetch(`${server.url}/livez`)).ok);
   const stopped = server.stop();
+  await until("the drain", async () => (await fetch(`${server.url}/livez`).catch(() => undefined)) === undefined);
   gate.resolve();
   await within(closed, "the end of the connection");
   assert.match(received().toString(), /^HTTP\/1\.1 200 OK\r\n.*connection: close\r\n.*done$/is);
@@ -219,14 +220,10 @@ test("a stop while the start is under way leaves nothing open", async () => {
     readiness: createReadiness(),
     routes: (router) => router.service(EchoService, echo),
   });
-  const started = server.start().then(
-    () => "started",
-    () => "failed",
-  );
+  const started = server.start();
+  const failed = assert.rejects(started);
   await within(server.stop(), "the stop");
-  await within(started, "the start");
-  const url = await Promise.resolve()
-    .then(() => server.url)
-    .catch(() => undefined);
-  if (url !== undefined) await assert.rejects(fetch(`${url}/livez`));
+  await within(failed, "the start");
+  // And the process can end: node:test waits for nothing that is still open here.
+  assert.throws(() => server.url);
 });

@@ -73,13 +73,25 @@ export function createServer(options: ServerOptions): Server {
   });
 
   async function start(): Promise<void> {
-    if (stopping !== undefined) throw new Error(`${config.name} has been stopped`);
+    refuseIfStopped();
     await configured;
     await fastify.ready();
+    refuseIfStopped();
     const { address, family, port } = await listener.listen();
+    try {
+      refuseIfStopped();
+    } catch (error) {
+      // The stop came before there was anything to close.
+      listener.destroy();
+      throw error;
+    }
     const scheme = config.tls === undefined ? "http" : "https";
     url = `${scheme}://${family === "IPv6" ? `[${address}]` : address}:${port}`;
     logger.info({ url }, "listening");
+  }
+
+  function refuseIfStopped(): void {
+    if (stopping !== undefined) throw new Error(`${config.name} has been stopped`);
   }
 
   async function drain(): Promise<void> {

@@ -5,6 +5,7 @@ import { callSignalInterceptor } from "./call-signal.ts";
 import type { ServiceConfig } from "./config.ts";
 import { inheritCall } from "./inherit-call.ts";
 import { logInterceptor } from "./log-interceptor.ts";
+import { markErrorsInterceptor } from "./mark-errors.ts";
 import { resendInterceptor } from "./resend-interceptor.ts";
 import type { Subchannel } from "./subchannel.ts";
 
@@ -24,7 +25,7 @@ const createStockTransport = {
   "grpc-web": createGrpcWebTransport,
 } as const;
 
-/** What a call to one service goes through, from the outside in: inherit → log → the user's own → resend → HTTP/2. */
+/** What a call to one service goes through, from the outside in: inherit → mark → log → the user's own → resend → HTTP/2. */
 export function createServiceTransport(options: ServiceTransportOptions): Transport {
   const { service, subchannel, logger, caller } = options;
   const log = logInterceptor({ logger, service: service.name, peer: service.address });
@@ -33,7 +34,13 @@ export function createServiceTransport(options: ServiceTransportOptions): Transp
     baseUrl: subchannel.authority,
     sessionManager: subchannel,
     readMaxBytes: service.readMaxBytes,
-    interceptors: [log, ...options.interceptors, resendInterceptor, callSignalInterceptor],
+    interceptors: [
+      markErrorsInterceptor(service.name),
+      log,
+      ...options.interceptors,
+      resendInterceptor,
+      callSignalInterceptor,
+    ],
   });
   return inheritCall(stock, { caller, timeoutMs: service.timeoutMs });
 }

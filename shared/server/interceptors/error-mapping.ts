@@ -1,10 +1,11 @@
 import { ConnectError, type Interceptor, type StreamResponse } from "@connectrpc/connect";
-import { DomainError, toConnectError } from "#shared/errors";
+import { DomainError, peerOf, toConnectError } from "#shared/errors";
 import type { Logger } from "#shared/logging";
 
 /**
  * What a handler throws, as the wire shall have it: a DomainError with its code and details, a ConnectError as it is,
- * anything else as `internal` without a word more, logged here with its cause, since nothing after this sees it.
+ * a peer's failure that it let through as this service's own, anything else as `internal` without a word more. Logged
+ * here with its cause, since nothing after this sees it.
  *
  * @param domain what gives error reasons their meaning: the service's name
  */
@@ -17,7 +18,7 @@ export function errorMappingInterceptor(logger: Logger, domain: string): Interce
     }
     if (!(error instanceof DomainError) && !(error instanceof ConnectError)) {
       logger.error({ err: error }, "handler failed");
-    } else if (error.cause !== undefined) {
+    } else if (error.cause !== undefined || peerOf(error) !== undefined) {
       logger.warn({ err: error }, "call refused");
     }
     return toConnectError(error, domain);
