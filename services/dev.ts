@@ -1,9 +1,11 @@
 // `npm run dev`: the whole bookshop in one process, on one embedded database.
 
 import process from "node:process";
+import { setTimeout as delay } from "node:timers/promises";
 import { type Embedded, openEmbedded } from "#shared/database";
 import { type App, createLifecycle, run } from "#shared/lifecycle";
 import { createLogger, type LogConfig, type Logger } from "#shared/logging";
+import type { GrpcClientsConfig } from "#shared/transport-pool";
 import { createBookApp } from "./book/app.ts";
 import { type BookConfig, loadBookConfig } from "./book/config.ts";
 import { createGatewayApp } from "./gateway/app.ts";
@@ -58,6 +60,7 @@ function create(config: DevConfig): App {
       if (apps === undefined) return;
       await Promise.all([apps.user.ready(), apps.book.ready(), apps.order.ready()]);
       for (const seed of seeds) await apps.book.books.create(seed);
+      await delay(2 * LOOK_AGAIN_MS);
       process.stdout.write(banner(apps, config.dataFolder));
     },
   });
@@ -68,11 +71,20 @@ type Bookshop = ReturnType<typeof createBookshop>;
 
 function createBookshop({ user, book, order, gateway }: DevConfig, embedded: Embedded) {
   return {
-    user: createUserApp(user, { embedded, logger: loggerOf(user) }),
-    book: createBookApp(book, { embedded, logger: loggerOf(book) }),
-    order: createOrderApp(order, { embedded, logger: loggerOf(order) }),
-    gateway: createGatewayApp(gateway, { logger: loggerOf(gateway) }),
+    user: createUserApp(impatient(user), { embedded, logger: loggerOf(user) }),
+    book: createBookApp(impatient(book), { embedded, logger: loggerOf(book) }),
+    order: createOrderApp(impatient(order), { embedded, logger: loggerOf(order) }),
+    gateway: createGatewayApp(impatient(gateway), { logger: loggerOf(gateway) }),
   };
+}
+
+/** How often services look for one another. They start one after the other, and each needs one that starts later. */
+const LOOK_AGAIN_MS = 50;
+
+function impatient<Config extends { readonly grpcClients: GrpcClientsConfig }>(config: Config): Config {
+  const connectBackoff = { initialMs: LOOK_AGAIN_MS, multiplier: 1, jitter: 0, maxMs: LOOK_AGAIN_MS };
+  const services = config.grpcClients.services.map((service) => ({ ...service, connectBackoff }));
+  return { ...config, grpcClients: { services } };
 }
 
 function loggerOf({ server, log }: { server: { name: string }; log: LogConfig }): Logger {

@@ -16,6 +16,28 @@ const methods = files.flatMap((file) => file.services.flatMap((service) => servi
 const types = [...files, file_meridian_v1_errors].flatMap((file) => [...nestedTypes(file)]);
 const enums = types.filter((type): type is DescEnum => type.kind === "enum");
 
+const publishedReasons: Readonly<Record<string, readonly string[]>> = {
+  "user.v1.UserErrorReason": ["UNSPECIFIED", "USER_NOT_FOUND", "EMAIL_TAKEN", "REQUEST_ID_REUSED"],
+  "book.v1.BookErrorReason": ["UNSPECIFIED", "BOOK_NOT_FOUND", "NO_RECOMMENDATION", "REQUEST_ID_REUSED"],
+  "order.v1.OrderErrorReason": [
+    "UNSPECIFIED",
+    "ORDER_NOT_FOUND",
+    "USER_NOT_FOUND",
+    "BOOK_NOT_FOUND",
+    "OUT_OF_STOCK",
+    "REQUEST_ID_REUSED",
+  ],
+  "meridian.v1.PlatformErrorReason": [
+    "UNSPECIFIED",
+    "VALIDATION_FAILED",
+    "PAGE_TOKEN_INVALID",
+    "DATABASE_UNAVAILABLE",
+    "DATABASE_TIMEOUT",
+    "SHUTTING_DOWN",
+    "PEER_UNAVAILABLE",
+  ],
+};
+
 const { IDEMPOTENT, NO_SIDE_EFFECTS } = MethodOptions_IdempotencyLevel;
 
 describe("methods", () => {
@@ -68,30 +90,13 @@ describe("enums", () => {
 
   test("of error reasons are there in each package, and their numbers stay", () => {
     const reasons = enums.filter(({ name }) => name.endsWith("ErrorReason"));
-    assert.deepEqual(
-      Object.fromEntries(reasons.map(({ typeName, values }) => [typeName, values.map(({ localName }) => localName)])),
-      {
-        "user.v1.UserErrorReason": ["UNSPECIFIED", "USER_NOT_FOUND", "EMAIL_TAKEN", "REQUEST_ID_REUSED"],
-        "book.v1.BookErrorReason": ["UNSPECIFIED", "BOOK_NOT_FOUND", "NO_RECOMMENDATION", "REQUEST_ID_REUSED"],
-        "order.v1.OrderErrorReason": [
-          "UNSPECIFIED",
-          "ORDER_NOT_FOUND",
-          "USER_NOT_FOUND",
-          "BOOK_NOT_FOUND",
-          "OUT_OF_STOCK",
-          "REQUEST_ID_REUSED",
-        ],
-        "meridian.v1.PlatformErrorReason": [
-          "UNSPECIFIED",
-          "VALIDATION_FAILED",
-          "PAGE_TOKEN_INVALID",
-          "DATABASE_UNAVAILABLE",
-          "DATABASE_TIMEOUT",
-          "SHUTTING_DOWN",
-          "PEER_UNAVAILABLE",
-        ],
-      },
-    );
+    assert.deepEqual(reasons.map(({ typeName }) => typeName).sort(), Object.keys(publishedReasons).sort());
+    for (const { typeName, values } of reasons) {
+      const published = publishedReasons[typeName] ?? [];
+      // More may come after them.
+      const present = values.map(({ localName }) => localName).slice(0, published.length);
+      assert.deepEqual(present, published);
+    }
     for (const { values } of reasons) {
       assert.deepEqual(
         values.map(({ number }) => number),

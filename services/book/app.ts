@@ -28,6 +28,7 @@ export interface BookApp extends App {
 /** book-service, made of its parts. */
 export function createBookApp(config: BookConfig, overrides: BookAppOverrides = {}): BookApp {
   const { logger = createLogger({ name: config.server.name, config: config.log }), embedded } = overrides;
+  if (config.rabbitmq?.enabled) logger.warn("rabbitmq is configured, and this version does not carry it out");
   const readiness = createReadiness();
   const database = createDatabase<BookTables>({
     config: config.database,

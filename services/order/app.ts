@@ -32,6 +32,7 @@ export interface OrderApp extends App {
  */
 export function createOrderApp(config: OrderConfig, overrides: OrderAppOverrides = {}): OrderApp {
   const { logger = createLogger({ name: config.server.name, config: config.log }), embedded } = overrides;
+  if (config.rabbitmq?.enabled) logger.warn("rabbitmq is configured, and this version does not carry it out");
   const readiness = createReadiness();
   const database = createDatabase<OrderTables>({
     config: config.database,

@@ -104,6 +104,8 @@ export function createOrders({ repository, peers, watchIntervalMs }: OrdersOptio
     ]);
     if (user === undefined) throw refusal("not_found", "USER_NOT_FOUND", "there is no such user", { user_id: userId });
     const lines = items.map(({ bookId, quantity }, index) => lineOf(books[index], bookId, quantity));
+    const bookIds = new Set(lines.map(({ bookId }) => bookId));
+    if (bookIds.size < lines.length) throw new DomainError("invalid_argument", "VALIDATION_FAILED", "each book once");
     const now = new Date();
     return {
       id: uuid(),

@@ -28,6 +28,7 @@ export interface UserApp extends App {
 /** user-service, made of its parts. */
 export function createUserApp(config: UserConfig, overrides: UserAppOverrides = {}): UserApp {
   const { logger = createLogger({ name: config.server.name, config: config.log }), embedded } = overrides;
+  if (config.rabbitmq?.enabled) logger.warn("rabbitmq is configured, and this version does not carry it out");
   const readiness = createReadiness();
   const database = createDatabase<UserTables>({
     config: config.database,

@@ -63,6 +63,10 @@ export function createDatabase<Tables>(options: DatabaseOptions): Database<Table
     logger,
   });
 
+  if (embedded === undefined && embeddedLocation(config.url) !== undefined) {
+    logger.warn("the embedded database is for development: set a postgres:// URL elsewhere");
+  }
+
   async function closeNow(): Promise<void> {
     await availability.stop();
     if (embedded === undefined) await engine.close();

@@ -45,6 +45,12 @@ export const serverSection = section({
   max_connections: z.int().min(1).default(10_000),
   /** Calls at once on one HTTP/2 connection; what is beyond waits in the client. */
   max_concurrent_streams: z.int().min(1).max(0x7fff_ffff).default(1_000),
+  /**
+   * An HTTP/2 connection on which more calls a second are reset than this is closed (CVE-2023-44487, rapid reset); ten
+   * times as many are let pass at once. Each deadline and cancellation of a client is a reset, and one connection may
+   * carry the calls of many: lower it where the public connects.
+   */
+  max_resets_per_second: z.int().min(1).max(1_000_000).default(10_000),
   /** A connection that has not sent its first bytes (or its HTTP/1.1 headers) by then is closed. */
   first_byte_timeout: duration("10s", { min: "1ms" }),
 

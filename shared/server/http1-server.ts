@@ -9,21 +9,30 @@ import type { ProtocolServer, RequestHandler } from "./protocol-server.ts";
  */
 const KEEP_ALIVE_TIMEOUT_MS = 72_000;
 
-export function createHttp1Server(config: ServerConfig, handler: RequestHandler): ProtocolServer {
+export interface Http1Server extends ProtocolServer {
+  /** Says `Connection: close` in every answer from now on, so that clients have gone by themselves before the drain. */
+  announce(): void;
+}
+
+export function createHttp1Server(config: ServerConfig, handler: RequestHandler): Http1Server {
   const sockets = new Set<Socket>();
   const responses = new Set<http.ServerResponse>();
+  let isAnnounced = false;
   let isDraining = false;
 
   const server = http.createServer(
     {
       maxHeaderSize: config.maxHeaderBytes,
       headersTimeout: config.firstByteTimeoutMs,
+      // Node's 300 s would end streams of requests that may last as long as their callers want. Headers have their own
+      // limit, and what calls send has that of their deadlines (readBody).
+      requestTimeout: 0,
       keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
       connectionsCheckingInterval: Math.min(1_000, config.firstByteTimeoutMs),
     },
     (request, response) => {
       responses.add(response);
-      if (isDraining) response.shouldKeepAlive = false;
+      if (isAnnounced) response.shouldKeepAlive = false;
       response.once("close", () => {
         responses.delete(response);
         // A response whose headers had gone out before the drain has promised to keep the connection.
@@ -36,15 +45,21 @@ export function createHttp1Server(config: ServerConfig, handler: RequestHandler)
   // connections would never emit.
   server.emit("listening");
 
+  function announce(): void {
+    isAnnounced = true;
+    for (const response of responses) response.shouldKeepAlive = false;
+  }
+
   return {
     accept(socket) {
       sockets.add(socket);
       socket.once("close", () => sockets.delete(socket));
       server.emit("connection", socket);
     },
+    announce,
     drain() {
+      announce();
       isDraining = true;
-      for (const response of responses) response.shouldKeepAlive = false;
       const busy = new Set([...responses].map((response) => response.socket));
       for (const socket of sockets) if (!busy.has(socket)) socket.destroy();
     },

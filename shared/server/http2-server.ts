@@ -5,12 +5,8 @@ import type { ServerConfig } from "./config.ts";
 import { goAwayGracefully } from "./go-away.ts";
 import type { ProtocolServer, RequestHandler } from "./protocol-server.ts";
 
-/**
- * How many calls a client may cancel: so many at once, and so many a second on and on. Beyond, its connection is closed
- * (CVE-2023-44487, rapid reset). Node's own limits, 1 000 and 33, are below what an honest client cancels that hedges.
- */
-const RESET_BURST = 2_000;
-const RESETS_PER_SECOND = 200;
+/** How many seconds' worth of resets may come at once. */
+const RESET_BURST_SECONDS = 10;
 
 /**
  * How many bytes of requests a connection may bring that no handler has read yet. HTTP/2's 64 KiB are what one call may
@@ -33,8 +29,8 @@ export function createHttp2Server(config: ServerConfig, logger: Logger, handler:
         maxConcurrentStreams: config.maxConcurrentStreams,
         maxHeaderListSize: config.maxHeaderBytes,
       },
-      streamResetBurst: RESET_BURST,
-      streamResetRate: RESETS_PER_SECOND,
+      streamResetBurst: config.maxResetsPerSecond * RESET_BURST_SECONDS,
+      streamResetRate: config.maxResetsPerSecond,
       maxSessionMemory: MAX_SESSION_MEMORY_MB,
     },
     (request, response) => {

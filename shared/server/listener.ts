@@ -13,6 +13,8 @@ export interface Listener {
   readonly server: net.Server;
   /** Listens. @throws the bind error, such as EADDRINUSE */
   listen(): Promise<AddressInfo>;
+  /** Tells HTTP/1.1 clients, in each answer, to send the next request elsewhere; serves all the same. */
+  announce(): void;
   /**
    * Takes no new connection, tells clients to go (GOAWAY, `Connection: close`), closes what is idle and lets calls in
    * flight finish. Resolves once the last connection that could carry a call has closed.
@@ -111,6 +113,9 @@ export function createListener(config: ServerConfig, logger: Logger, handler: Re
       server.off("error", reject);
       server.on("error", (err) => logger.error({ err }, "cannot accept connections"));
       return server.address() as AddressInfo;
+    },
+    announce() {
+      servers.h1.announce();
     },
     drain() {
       if (!isDraining) {

@@ -23,7 +23,8 @@ export async function* readBody(
   const onShutdown = () => end.abort(shutdown.reason);
   if (shutdown.aborted) onShutdown();
   shutdown.addEventListener("abort", onShutdown);
-  const timer = deadlineMs === undefined ? undefined : setTimeout(onDeadline, deadlineMs - performance.now());
+  const timer =
+    deadlineMs === undefined ? undefined : setTimeout(onDeadline, Math.max(0, deadlineMs - performance.now()));
   function onDeadline(): void {
     end.abort(new ConnectError("the operation timed out", Code.DeadlineExceeded));
   }

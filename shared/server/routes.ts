@@ -53,6 +53,9 @@ export function addRoutes(fastify: FastifyInstance, options: RoutesOptions): voi
   fastify.get("/livez", async () => ({ status: "alive" }));
   fastify.get("/readyz", async (_request, reply) => {
     const state = readiness.state();
-    return reply.code(state.ready ? 200 : 503).send(state);
+    // Anybody may ask, and a reason may name a host or a login: those are for the log.
+    const components = state.components.map(({ name, ready }) => ({ name, ready }));
+    const draining = state.draining !== undefined;
+    return reply.code(state.ready ? 200 : 503).send({ ready: state.ready, draining, components });
   });
 }

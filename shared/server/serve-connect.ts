@@ -52,6 +52,7 @@ async function answer(
   const raw: IncomingMessage | Http2ServerRequest = request.raw;
   const response: ServerResponse | Http2ServerResponse = reply.raw;
   const info = callInfoOf(raw);
+  const method = `${handler.service.typeName}/${handler.method.name}`;
   let answeredWith: () => ConnectError | undefined = hangUpError;
   try {
     const isUnary = handler.method.methodKind === "unary";
@@ -66,12 +67,12 @@ async function answer(
     for (const [name, value] of Object.entries(reply.getHeaders())) {
       if (value !== undefined) response.setHeader(name, value);
     }
-    const { isComplete, last } = await writeResponse(universalResponse, raw, response);
+    const { isComplete, last } = await writeResponse(universalResponse, raw, response, info.deadlineMs);
     if (isComplete) answeredWith = () => answeredError(universalResponse, last);
   } catch (err) {
     const error = new ConnectError("the call cannot be answered", Code.Internal, undefined, undefined, err);
     answeredWith = () => error;
-    logger.error({ err, method: `${handler.service.typeName}/${handler.method.name}` }, "call cannot be answered");
+    logger.error({ err, method }, "call cannot be answered");
     if (!response.headersSent) {
       response.statusCode = 500;
       response.end();
@@ -79,5 +80,9 @@ async function answer(
       response.destroy(err instanceof Error ? err : undefined);
     }
   }
-  info.onEnd?.(answeredWith);
+  try {
+    info.onEnd?.(answeredWith);
+  } catch (err) {
+    logger.error({ err, method }, "the end of a call cannot be told");
+  }
 }

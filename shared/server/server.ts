@@ -10,6 +10,7 @@ import { createListener, type Listener } from "./listener.ts";
 import { answerNotFound } from "./not-found.ts";
 import { answerPlainError } from "./plain-errors.ts";
 import type { RequestHandler } from "./protocol-server.ts";
+import { logReadiness } from "./readiness-log.ts";
 import { logOtherRequest } from "./request-log.ts";
 import { addRoutes, type Routes } from "./routes.ts";
 
@@ -55,6 +56,7 @@ export function createServer(options: ServerOptions): Server {
   const hurry = new AbortController();
   let url: string | undefined;
   let stopping: Promise<void> | undefined;
+  let endReadinessLog = () => {};
 
   const { fastify, listener } = createFastify(config, logger);
   fastify.setNotFoundHandler(answerNotFound);
@@ -88,6 +90,7 @@ export function createServer(options: ServerOptions): Server {
     const scheme = config.tls === undefined ? "http" : "https";
     url = `${scheme}://${family === "IPv6" ? `[${address}]` : address}:${port}`;
     logger.info({ url }, "listening");
+    endReadinessLog = logReadiness(logger, readiness);
   }
 
   function refuseIfStopped(): void {
@@ -97,6 +100,8 @@ export function createServer(options: ServerOptions): Server {
   async function drain(): Promise<void> {
     const { signal } = hurry;
     readiness.drain("shutting down");
+    endReadinessLog();
+    listener.announce();
     if (url !== undefined) await patiently(delay(config.drainDelayMs, undefined, { signal }));
     const reason = toConnectError(new DomainError("unavailable", "SHUTTING_DOWN", "shutting down"), config.name);
     closing.abort(reason);
@@ -139,7 +144,6 @@ function createFastify(config: ServerConfig, logger: Logger): { fastify: Fastify
     },
     // Calls are refused by GOAWAY and the closed port, not by a 503 in no protocol of theirs.
     return503OnClosing: false,
-    routerOptions: { maxParamLength: 1_000 },
   });
   if (listener === undefined) throw new Error("Fastify has not asked for its server");
   return { fastify, listener };

@@ -10,7 +10,7 @@ const MS_PER_UNIT: Readonly<Record<string, number>> = {
 };
 
 /** A Node timer that is to wait longer fires at once. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
+export const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /**
  * Cuts a call's timeout to `maxMs` (0: to what a timer can wait), in the headers, so that Connect keeps it: Connect

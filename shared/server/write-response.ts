@@ -1,12 +1,16 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
+import { constants, type Http2ServerRequest, type Http2ServerResponse } from "node:http2";
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
+import { LONGEST_TIMER_MS } from "./timeout-headers.ts";
+
+/** How long after its deadline what a call has written, such as DEADLINE_EXCEEDED, may take to get out. */
+const LAST_WORDS_MS = 1_000;
 
 type Response = ServerResponse | Http2ServerResponse;
 
 /** What of an answer was written. */
 export interface Written {
-  /** False when the caller has left before. */
+  /** False when the caller has left, or not read it in time. */
   readonly isComplete: boolean;
   /** The last chunk of the body. */
   readonly last: Uint8Array | undefined;
@@ -14,14 +18,17 @@ export interface Written {
 
 /**
  * Writes what a Connect handler answers, as fast as the caller reads. When the caller leaves, the handler's stream is
- * closed, and that is no failure.
+ * closed, and that is no failure. A caller that does not read is made to leave soon after the deadline: until then it
+ * has its answer in our memory.
  *
+ * @param deadlineMs on the clock of `performance.now()`
  * @throws whatever the answer's headers, body or trailers fail with
  */
 export async function writeResponse(
   { status, header, body, trailer }: UniversalServerResponse,
   request: IncomingMessage | Http2ServerRequest,
   response: Response,
+  deadlineMs: number | undefined,
 ): Promise<Written> {
   const iterator = body?.[Symbol.asyncIterator]();
   let isOpen = iterator !== undefined;
@@ -36,7 +43,7 @@ export async function writeResponse(
     // The overloads of the two classes have no call in common.
     (response as ServerResponse).writeHead(status);
     while (item !== undefined && item.done !== true) {
-      if (!(response as ServerResponse).write(item.value)) await drained(response);
+      if (!(response as ServerResponse).write(item.value)) await written(response, "drain", deadlineMs);
       if (isClosed(response)) return { isComplete: false, last };
       last = item.value;
       item = await iterator?.next();
@@ -45,7 +52,7 @@ export async function writeResponse(
     if (isClosed(response)) return { isComplete: false, last };
     if (trailer !== undefined) response.addTrailers(Object.fromEntries(trailer));
     response.end();
-    return { isComplete: true, last };
+    return { isComplete: await flushed(response, deadlineMs), last };
   } finally {
     if (isOpen) await iterator?.return?.();
   }
@@ -63,14 +70,38 @@ function isClosed(response: Response): boolean {
   return "stream" in response ? response.stream.destroyed || response.stream.closed : response.destroyed;
 }
 
-/** Settles when there is room to write again, or nobody to write to. */
-function drained(response: Response): Promise<void> {
+/** Whether all of an ended answer has gone out, which in most cases needs no waiting. */
+async function flushed(response: Response, deadlineMs: number | undefined): Promise<boolean> {
+  const { stream } = response as Partial<Http2ServerResponse>;
+  const writable = stream ?? (response as ServerResponse);
+  if (writable.writableFinished) return true;
+  // HTTP/2 sends what it has room for when the turn of the event loop ends.
+  if (stream !== undefined) await new Promise(setImmediate);
+  if (!writable.writableFinished && !isClosed(response)) await written(response, "finish", deadlineMs);
+  return writable.writableFinished;
+}
+
+/** Settles at the event, or when nobody is left to write to; past the deadline, makes that so. */
+function written(response: Response, event: "drain" | "finish", deadlineMs: number | undefined): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
+  // An HTTP/2 response has its "finish" only when its stream closes.
+  const writable = "stream" in response ? response.stream : response;
   if (isClosed(response)) resolve();
-  response.once("drain", resolve);
-  response.once("close", resolve);
+  writable.once(event, resolve);
+  writable.once("close", resolve);
+  const timer = deadlineMs === undefined ? undefined : setTimeout(giveUp, timeLeft(deadlineMs));
+  function giveUp(): void {
+    if ("stream" in response) response.stream.close(constants.NGHTTP2_CANCEL);
+    else response.destroy();
+    resolve();
+  }
   return promise.finally(() => {
-    response.off("drain", resolve);
-    response.off("close", resolve);
+    clearTimeout(timer);
+    writable.off(event, resolve);
+    writable.off("close", resolve);
   });
+}
+
+function timeLeft(deadlineMs: number): number {
+  return Math.min(Math.max(0, deadlineMs - performance.now()) + LAST_WORDS_MS, LONGEST_TIMER_MS);
 }

@@ -83,7 +83,10 @@ export function createTransportPool(config: GrpcClientsConfig, options: Transpor
   const { logger, caller, interceptors, closeTimeoutMs, random } = resolveOptions(options);
   const entries = new Map<string, Entry>();
   for (const service of config.services) {
-    const { name, address } = service;
+    const { name, address, retry } = service;
+    if (retry !== undefined && retry.max > 0) {
+      logger.warn({ peer_service: name }, "retry is configured, and this version does not carry it out");
+    }
     const subchannel = createSubchannel({
       name,
       address,
