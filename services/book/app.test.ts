@@ -13,6 +13,7 @@ import {
   serverDeadline,
   silent,
   startPeer,
+  within,
 } from "#shared/testing";
 import { createBookApp } from "./app.ts";
 import { bookConfigSection } from "./config.ts";
@@ -94,9 +95,8 @@ describe("GetRecommendation", () => {
   test("recommends the newest soon when order-service never answers and the caller has all the time", async (t) => {
     const client = await start(t, (await startOrders(t, never)).url);
     const { book } = await client.createBook(newBook());
-    const startedAt = performance.now();
-    assert.deepEqual((await client.getRecommendation({ userId: "Ada" })).book, book);
-    assert.ok(performance.now() - startedAt < 5_000);
+    const { book: recommended } = await within(client.getRecommendation({ userId: "Ada" }), "an answer");
+    assert.deepEqual(recommended, book);
   });
 
   test("recommends the newest when no order-service is configured", async (t) => {
