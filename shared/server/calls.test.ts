@@ -28,6 +28,7 @@ import {
   until,
   within,
 } from "#shared/testing";
+import { callInfoKey } from "./call-info.ts";
 
 const ECHO = "testing.v1.EchoService/Echo";
 const EXPAND = "testing.v1.EchoService/Expand";
@@ -642,6 +643,24 @@ test("the service's own interceptors are innermost: after validation, in the cal
   assert.deepEqual(order, ["own mine", "handler", "own, after"]);
   const error = await failureOf(client.echo({}, { headers: { "x-fail": "1" } }));
   assert.equal(error.code, Code.PermissionDenied);
+});
+
+test("a failure of what is called at a call's end is logged, and hurts nobody", async (t) => {
+  const { server, client } = await start(t, undefined, {
+    interceptors: [
+      (next) => (request) => {
+        const info = request.contextValues.get(callInfoKey);
+        assert.ok(info !== undefined);
+        info.onEnd = () => {
+          throw new Error("the disk is full");
+        };
+        return next(request);
+      },
+    ],
+  });
+  assert.equal((await client.echo({ value: "ada" })).value, "ada");
+  const { err } = await server.log.line({ level: "error", method: ECHO });
+  assert.equal((err as Error).message, "the disk is full");
 });
 
 test("headers and trailers that a handler sets arrive, cookies one by one", async (t) => {

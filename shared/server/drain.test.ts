@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import http from "node:http";
 import net from "node:net";
 import { type TestContext, test } from "node:test";
 import { Code, ConnectError, createClient, type HandlerContext } from "@connectrpc/connect";
@@ -50,6 +52,39 @@ test("calls go on during drain_delay, while health and readyz say not ready", as
 
   hurry.abort();
   await within(stopped, "a stop that is told to hurry");
+});
+
+test("HTTP/1.1 clients are told to go from the start of drain_delay, and lose no request on a connection kept", async (t) => {
+  const server = await startServer(t, { config: { drain_delay: "300ms" } });
+  const agent = new http.Agent({ keepAlive: true, maxSockets: 20 });
+  t.after(() => agent.destroy());
+  const kept: (string | undefined)[] = [];
+  const lost: unknown[] = [];
+  let isOver = false;
+  const callers = Array.from({ length: 20 }, async () => {
+    while (!isOver) {
+      const request = http.get(`${server.url}/livez`, { agent });
+      try {
+        const [response] = (await once(request, "response")) as [http.IncomingMessage];
+        kept.push(response.headers.connection);
+        await once(response.resume(), "end");
+      } catch (error) {
+        // A connection that is made too late for the drain is what load balancers are to prevent.
+        if (request.reusedSocket) lost.push(error);
+      }
+    }
+  });
+  await until("some answers", () => kept.length > 200);
+  const stopped = server.stop();
+  const before = kept.length;
+  await within(stopped, "the stop");
+  isOver = true;
+  await Promise.all(callers);
+  assert.deepEqual(lost, []);
+  assert.ok(kept.length > before);
+  assert.deepEqual(new Set(kept.slice(0, before)), new Set(["keep-alive"]));
+  // An answer may have been on its way when the drain began.
+  assert.deepEqual(new Set(kept.slice(before + 20)), new Set(["close"]));
 });
 
 test("idle connections of every kind hold nothing up", async (t) => {

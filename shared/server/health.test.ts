@@ -21,6 +21,44 @@ test("the server and each of its services serve while the app is ready", async (
   assert.equal(await statusOf(EchoService.typeName), ServingStatus.NOT_SERVING);
 });
 
+test("readyz names the components and keeps their reasons, which the log tells once a change", async (t) => {
+  const readiness = createReadiness();
+  const database = readiness.component("database");
+  readiness.component("cache").ready();
+  const server = await startServer(t, { readiness, config: { drain_delay: "60s" } });
+  const readyz = async () => {
+    const response = await fetch(`${server.url}/readyz`);
+    return { status: response.status, ...((await response.json()) as object) };
+  };
+  const components = (ready: boolean) => [
+    { name: "database", ready },
+    { name: "cache", ready: true },
+  ];
+  const notReady = (level: string) => server.log.matching({ level, msg: "not ready" });
+
+  assert.deepEqual(await readyz(), { status: 503, ready: false, draining: false, components: components(false) });
+  assert.deepEqual(notReady("info")[0]?.["components"], [{ name: "database", ready: false, reason: "starting" }]);
+  database.ready();
+  assert.deepEqual(await readyz(), { status: 200, ready: true, draining: false, components: components(true) });
+  assert.equal(server.log.matching({ msg: "ready" }).length, 1);
+  const reason = "no login for ada at db.internal";
+  database.notReady(reason);
+  assert.deepEqual(await readyz(), { status: 503, ready: false, draining: false, components: components(false) });
+  database.notReady("still away");
+  assert.deepEqual(
+    notReady("warn").map((line) => line["components"]),
+    [[{ name: "database", ready: false, reason }]],
+  );
+
+  database.ready();
+  const hurry = new AbortController();
+  const stopped = server.stop(hurry.signal);
+  assert.deepEqual(await readyz(), { status: 503, ready: false, draining: true, components: components(true) });
+  assert.equal(notReady("info")[1]?.["draining"], "shutting down");
+  hurry.abort();
+  await stopped;
+});
+
 test("a list has the server and every service", async (t) => {
   const { url } = await startServer(t);
   const { statuses } = await createClient(Health, createGrpcTransport({ baseUrl: url })).list({});
