@@ -590,9 +590,7 @@ for (const [what, bytes] of [
       });
       // A flood that is taken has been taken when something after it is answered.
       socket.end(frame(frameTypes.ping, 0, 0, Buffer.from("the last")));
-      const startedAt = performance.now();
       assert.equal((await call("/livez", { ":method": "GET" })).status, 200);
-      assert.ok(performance.now() - startedAt < 5_000);
       await until("the end of the flood", () => isClosed);
       assert.ok(memory().rss - before.rss < 256 * MIB);
     },
