@@ -5,7 +5,6 @@ import { setTimeout as delay } from "node:timers/promises";
 import { type Embedded, openEmbedded } from "#shared/database";
 import { type App, createLifecycle, run } from "#shared/lifecycle";
 import { createLogger, type LogConfig, type Logger } from "#shared/logging";
-import type { GrpcClientsConfig } from "#shared/transport-pool";
 import { createBookApp } from "./book/app.ts";
 import { type BookConfig, loadBookConfig } from "./book/config.ts";
 import { createGatewayApp } from "./gateway/app.ts";
@@ -81,10 +80,14 @@ function createBookshop({ user, book, order, gateway }: DevConfig, embedded: Emb
 /** How often services look for one another. They start one after the other, and each needs one that starts later. */
 const LOOK_AGAIN_MS = 50;
 
-function impatient<Config extends { readonly grpcClients: GrpcClientsConfig }>(config: Config): Config {
+/** How long Ctrl-C waits for calls in flight, such as an open watch. */
+const SHUTDOWN_TIMEOUT_MS = 1_000;
+
+function impatient<Config extends Pick<GatewayConfig, "server" | "grpcClients">>(config: Config): Config {
   const connectBackoff = { initialMs: LOOK_AGAIN_MS, multiplier: 1, jitter: 0, maxMs: LOOK_AGAIN_MS };
   const services = config.grpcClients.services.map((service) => ({ ...service, connectBackoff }));
-  return { ...config, grpcClients: { services } };
+  const server = { ...config.server, shutdownTimeoutMs: SHUTDOWN_TIMEOUT_MS };
+  return { ...config, server, grpcClients: { services } };
 }
 
 function loggerOf({ server, log }: { server: { name: string }; log: LogConfig }): Logger {

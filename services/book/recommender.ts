@@ -35,7 +35,7 @@ export function createRecommender(options: RecommenderOptions): (userId: string)
     try {
       return await lines;
     } catch (err) {
-      logger.warn({ err }, "recommending without orders");
+      logger.warn({ error: String(err) }, "recommending without orders");
       return undefined;
     }
   }

@@ -55,7 +55,7 @@ export function createUsers({ repository, recommend, logger }: UsersOptions): Us
     try {
       return (await recommend(name)) ?? "No recommendation";
     } catch (err) {
-      logger.warn({ err }, "greeting without a recommendation");
+      logger.warn({ error: String(err) }, "greeting without a recommendation");
       return "No recommendation";
     }
   }

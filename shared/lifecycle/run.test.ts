@@ -22,6 +22,7 @@ function setUp(app: Partial<Pick<App, "start" | "stop">> = {}) {
   };
   const logger = {
     info: () => {},
+    warn: () => {},
     error: (fields: object) => events.push(`error ${Object.keys(fields)}`),
     fatal: (fields: { err: unknown }) => {
       events.push("fatal");
@@ -117,7 +118,8 @@ test("a signal during the start stops the app and exits with 0, whatever the sta
   assert.deepEqual(events, ["flush", "exit 0"]);
 });
 
-test("a second signal ends at once with 128 and its number", async () => {
+test("a second signal ends at once with 128 and its number", async (t) => {
+  t.mock.timers.enable({ apis: ["Date"] });
   for (const [signal, code] of [
     ["SIGTERM", 143],
     ["SIGINT", 130],
@@ -127,7 +129,11 @@ test("a second signal ends at once with 128 and its number", async () => {
     await turns();
     process.emit("SIGTERM", "SIGTERM");
     await turns();
+    // The same one once more, as a terminal and `node --watch` send it: still one Ctrl-C.
+    process.emit("SIGTERM", "SIGTERM");
+    await turns();
     assert.deepEqual(events, ["start"]);
+    t.mock.timers.tick(500);
     process.emit(signal, signal);
     await ran;
     assert.deepEqual(events, ["start", "flush", `exit ${code}`]);

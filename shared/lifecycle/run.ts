@@ -20,7 +20,7 @@ type CrashEvent = "uncaughtException" | "unhandledRejection";
 
 /** A service, made and not yet started. */
 export interface App {
-  readonly logger: Pick<Logger, "info" | "error" | "fatal" | "flush">;
+  readonly logger: Pick<Logger, "info" | "warn" | "error" | "fatal" | "flush">;
   /** Rejects when it cannot start, having closed what it had opened. */
   start(): Promise<void>;
   /** Closes everything, also in the middle of a start, within a bound of its own. Can be called again. */
@@ -42,6 +42,8 @@ const EXIT = { ok: 0, failure: 1, config: 78, signal: 128 } as const;
 const SIGNALS: readonly EndingSignal[] = ["SIGTERM", "SIGINT"];
 const CRASHES: readonly CrashEvent[] = ["uncaughtException", "unhandledRejection"];
 const DEFAULT_CRASH_STOP_TIMEOUT_MS = 10_000;
+/** One Ctrl-C can come twice: from the terminal, and from the `node --watch` that it stops too. */
+const ECHO_MS = 500;
 const LONGEST_INTERVAL_MS = 2 ** 31 - 1;
 
 /**
@@ -56,7 +58,7 @@ export async function run<Config>(options: RunOptions<Config>): Promise<void> {
   const ending = Promise.withResolvers<"signal" | "crash">();
   const forced = Promise.withResolvers<number>();
   let app: App | undefined;
-  let signalled = false;
+  let firstSignal: { readonly signal: EndingSignal; readonly atMs: number } | undefined;
   let crashed = false;
 
   async function live(): Promise<number> {
@@ -68,9 +70,9 @@ export async function run<Config>(options: RunOptions<Config>): Promise<void> {
     }
     const running = app;
     const starting = settled(invoke(() => running.start()));
-    const first = await Promise.race([starting, ending.promise]);
-    if (typeof first === "object" && first.kind === "failed") {
-      report(first.cause, "cannot start");
+    const early = await Promise.race([starting, ending.promise]);
+    if (typeof early === "object" && early.kind === "failed") {
+      report(early.cause, "cannot start");
       crashed = true;
     }
     const reason = crashed ? "crash" : await ending.promise;
@@ -90,8 +92,13 @@ export async function run<Config>(options: RunOptions<Config>): Promise<void> {
   }
 
   function onSignal(signal: EndingSignal): void {
-    if (signalled) forced.resolve(EXIT.signal + constants.signals[signal]);
-    signalled = true;
+    if (firstSignal !== undefined) {
+      if (signal === firstSignal.signal && Date.now() - firstSignal.atMs < ECHO_MS) return;
+      app?.logger.warn(`${signal} again: ending now`);
+      forced.resolve(EXIT.signal + constants.signals[signal]);
+      return;
+    }
+    firstSignal = { signal, atMs: Date.now() };
     app?.logger.info(`${signal}: stopping`);
     ending.resolve("signal");
   }

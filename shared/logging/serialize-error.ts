@@ -13,7 +13,8 @@ export interface SerializedError {
 
 const MAX_CAUSES = 8;
 const MAX_ERRORS = 8;
-const SPECIAL_FIELDS = new Set(["type", "message", "stack", "cause", "errors"]);
+/** Told already, or (`details` of a ConnectError) with whole schemas on them. */
+const SPECIAL_FIELDS = new Set(["type", "message", "stack", "cause", "errors", "details"]);
 
 /**
  * Makes an error fit for JSON, with its whole chain of causes. Unlike pino's own serializer it keeps causes that are not

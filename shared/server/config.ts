@@ -1,11 +1,15 @@
+import { existsSync } from "node:fs";
 import { z } from "zod";
 import { duration, section } from "#shared/config";
 
+const file = z.string().refine(existsSync, "there is no such file");
+
+/** Paths are relative to the working directory. */
 const tlsSection = section({
   /** The certificate chain, PEM. */
-  cert_file: z.string().min(1),
+  cert_file: file,
   /** Its private key, PEM. */
-  key_file: z.string().min(1),
+  key_file: file,
 });
 
 /** `server:` of a service's YAML. */

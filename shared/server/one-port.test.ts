@@ -4,12 +4,13 @@ import { readFileSync, rmSync } from "node:fs";
 import https from "node:https";
 import os from "node:os";
 import { join } from "node:path";
-import { before, type TestContext, test } from "node:test";
+import { after, before, type TestContext, test } from "node:test";
 import tls from "node:tls";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { StringValueSchema } from "@bufbuild/protobuf/wkt";
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
+import { serverSection } from "#shared/server";
 import {
   connectHttp2,
   connectTcp,
@@ -287,10 +288,10 @@ before(() => {
   execFileSync("openssl", [...key, ...subject, "-keyout", certificate.keyFile, "-out", certificate.certFile], {
     stdio: "ignore",
   });
-  return () => {
-    rmSync(certificate.certFile);
-    rmSync(certificate.keyFile);
-  };
+});
+after(() => {
+  rmSync(certificate.certFile);
+  rmSync(certificate.keyFile);
 });
 
 function startTlsServer(t: TestContext, config = {}) {
@@ -366,3 +367,11 @@ function hasIpv6(): boolean {
 function toHex(port: number): string {
   return port.toString(16).toUpperCase().padStart(4, "0");
 }
+
+test("a certificate that is not there is a fault of the configuration", () => {
+  const parsed = serverSection.safeParse({ name: "a", port: 0, tls: { cert_file: "no.crt", key_file: "no.key" } });
+  assert.deepEqual(
+    parsed.error?.issues.map(({ path }) => path.join(".")),
+    ["tls.cert_file", "tls.key_file"],
+  );
+});

@@ -39,7 +39,7 @@ export interface CurlCall {
 
 /** The `curl` in the text, in parts. */
 export function curlIn(text: string): CurlCall {
-  const [, url, path, data] = /curl (https?:\/\/[^/\s]+)(\/\S+) .*-d '([^']+)'/.exec(text) ?? [];
+  const [, url, path, data] = /curl (?:-\S+ (?:\d+ )?)*(https?:\/\/[^/\s]+)(\/\S+) .*-d '([^']+)'/.exec(text) ?? [];
   if (url === undefined || path === undefined || data === undefined) throw new Error("there is no curl");
   return { url, path, data };
 }

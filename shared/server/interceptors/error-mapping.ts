@@ -18,7 +18,7 @@ export function errorMappingInterceptor(logger: Logger, domain: string): Interce
     }
     if (!(error instanceof DomainError) && !(error instanceof ConnectError)) {
       logger.error({ err: error }, "handler failed");
-    } else if (error.cause !== undefined || peerOf(error) !== undefined) {
+    } else if (peerOf(error) !== undefined || (error.cause !== undefined && !(error.cause instanceof DomainError))) {
       logger.warn({ err: error }, "call refused");
     }
     return toConnectError(error, domain);
