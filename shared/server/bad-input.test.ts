@@ -15,6 +15,7 @@ import {
   type Answer,
   answerOf,
   callHttp1,
+  collectGarbage,
   connectHttp2,
   connectTcp,
   type Dialect,
@@ -645,6 +646,7 @@ async function listen(requests: AsyncIterable<{ value: string }>) {
 }
 
 function memory() {
+  collectGarbage();
   const { rss, arrayBuffers } = process.memoryUsage();
   return { rss, buffers: arrayBuffers };
 }

@@ -9,12 +9,6 @@ import type { ProtocolServer, RequestHandler } from "./protocol-server.ts";
 const RESET_BURST_SECONDS = 10;
 
 /**
- * How many bytes of requests a connection may bring that no handler has read yet. HTTP/2's 64 KiB are what one call may
- * bring too: a single handler that does not read would stop all others on the connection.
- */
-const CONNECTION_WINDOW_BYTES = 1024 * 1024;
-
-/**
  * Megabytes in a connection's buffers from which Node refuses new calls (ENHANCE_YOUR_CALM). Its own 10 are ten answers
  * of a megabyte at a time.
  */
@@ -38,7 +32,9 @@ export function createHttp2Server(config: ServerConfig, logger: Logger, handler:
       // would stay, with the unread part of its body taken off the connection's window (RFC 9113, 8.1).
       const { stream } = response;
       // The last of an answer are its trailers; Node sends an (empty) block of them with every answer that has a body.
-      stream.once("wantTrailers", () => setImmediate(() => stream.close(http2.constants.NGHTTP2_NO_ERROR)));
+      stream.once("wantTrailers", () => {
+        if (!stream.readableEnded) setImmediate(() => stream.close(http2.constants.NGHTTP2_NO_ERROR));
+      });
       handler(request, response);
     },
   );
@@ -46,7 +42,6 @@ export function createHttp2Server(config: ServerConfig, logger: Logger, handler:
 
   function watch(session: http2.ServerHttp2Session, socket: Socket): void {
     sessions.set(session, socket);
-    session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
     // A client's first frame is SETTINGS, whatever it means to do later.
     const timer = setTimeout(() => session.destroy(), config.firstByteTimeoutMs);
     session.once("remoteSettings", () => clearTimeout(timer));

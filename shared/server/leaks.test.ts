@@ -4,12 +4,19 @@ import http from "node:http";
 import http2 from "node:http2";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { queryObjects, setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
-import { answerOf, callHttp1, connectHttp2, EchoService, echo, envelope, startServer, until } from "#shared/testing";
+import { queryObjects } from "node:v8";
+import {
+  answerOf,
+  callHttp1,
+  collectGarbage,
+  connectHttp2,
+  EchoService,
+  echo,
+  envelope,
+  startServer,
+  until,
+} from "#shared/testing";
 
-setFlagsFromString("--expose-gc");
-const collectGarbage = runInNewContext("gc") as () => void;
 const message = Buffer.from([0x0a, 1, 0x61]);
 
 function count(kind: Parameters<typeof queryObjects>[0]): number {
