@@ -2,6 +2,7 @@ import { Kysely } from "kysely";
 import type { Migration } from "kysely/migration";
 import type { Readiness } from "#shared/lifecycle";
 import type { Logger } from "#shared/logging";
+import { withCommitHooks } from "./after-commit.ts";
 import { type Availability, createAvailability } from "./availability.ts";
 import { type DatabaseConfig, embeddedLocation } from "./config.ts";
 import { createEmbedded, type Embedded } from "./embedded.ts";
@@ -73,7 +74,7 @@ export function createDatabase<Tables>(options: DatabaseOptions): Database<Table
   }
   let closing: Promise<void> | undefined;
 
-  const dialect = engine.createDialect(schema, availability.assertReady);
+  const dialect = withCommitHooks(engine.createDialect(schema, availability.assertReady));
   return {
     // The search path is for plain SQL. Builders name the schema, since a pooler between may lose the path.
     db: new Kysely<Tables>({ dialect }).withSchema(schema),

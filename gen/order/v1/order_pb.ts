@@ -13,7 +13,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file order/v1/order.proto.
  */
 export const file_order_v1_order: GenFile = /*@__PURE__*/
-  fileDesc("ChRvcmRlci92MS9vcmRlci5wcm90bxIIb3JkZXIudjEi7QEKEkNyZWF0ZU9yZGVyUmVxdWVzdBIcCgpyZXF1ZXN0X2lkGAEgASgJQgi6SAVyA7ABARIaCgd1c2VyX2lkGAIgASgJQgm6SAZyBBABGEASnAEKBWl0ZW1zGAMgAygLMhkub3JkZXIudjEuQ3JlYXRlT3JkZXJJdGVtQnK6SG+6AWUKFGl0ZW1zLmJvb2tfaWQudW5pcXVlEixlYWNoIGJvb2sgb25jZTogc2F5IGhvdyBtYW55IGJ5IGl0cyBxdWFudGl0eRofdGhpcy5tYXAoaSwgaS5ib29rX2lkKS51bmlxdWUoKZIBBAgBEDIiSwoPQ3JlYXRlT3JkZXJJdGVtEhoKB2Jvb2tfaWQYASABKAlCCbpIBnIEEAEYQBIcCghxdWFudGl0eRgCIAEoBUIKukgHGgUY6AcoASI1ChNDcmVhdGVPcmRlclJlc3BvbnNlEh4KBW9yZGVyGAEgASgLMg8ub3JkZXIudjEuT3JkZXIiKAoPR2V0T3JkZXJSZXF1ZXN0EhUKAmlkGAEgASgJQgm6SAZyBBABGEAiMgoQR2V0T3JkZXJSZXNwb25zZRIeCgVvcmRlchgBIAEoCzIPLm9yZGVyLnYxLk9yZGVyImoKEUxpc3RPcmRlcnNSZXF1ZXN0Eh0KCXBhZ2Vfc2l6ZRgBIAEoBUIKukgHGgUY9AMoABIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxiABBIYCgd1c2VyX2lkGAMgASgJQge6SARyAhhkIk4KEkxpc3RPcmRlcnNSZXNwb25zZRIfCgZvcmRlcnMYASADKAsyDy5vcmRlci52MS5PcmRlchIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiKgoRV2F0Y2hPcmRlclJlcXVlc3QSFQoCaWQYASABKAlCCbpIBnIEEAEYQCI0ChJXYXRjaE9yZGVyUmVzcG9uc2USHgoFb3JkZXIYASABKAsyDy5vcmRlci52MS5PcmRlciLkAQoFT3JkZXISCgoCaWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRIiCgVpdGVtcxgDIAMoCzITLm9yZGVyLnYxLk9yZGVySXRlbRITCgt0b3RhbF9jZW50cxgEIAEoAxIlCgZzdGF0dXMYBSABKA4yFS5vcmRlci52MS5PcmRlclN0YXR1cxIuCgpjcmVhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJXCglPcmRlckl0ZW0SDwoHYm9va19pZBgBIAEoCRINCgV0aXRsZRgCIAEoCRIQCghxdWFudGl0eRgDIAEoBRIYChB1bml0X3ByaWNlX2NlbnRzGAQgASgDKn0KC09yZGVyU3RhdHVzEhwKGE9SREVSX1NUQVRVU19VTlNQRUNJRklFRBAAEhgKFE9SREVSX1NUQVRVU19QRU5ESU5HEAESGgoWT1JERVJfU1RBVFVTX0NPTkZJUk1FRBACEhoKFk9SREVSX1NUQVRVU19DQU5DRUxMRUQQAyr7AQoQT3JkZXJFcnJvclJlYXNvbhIiCh5PUkRFUl9FUlJPUl9SRUFTT05fVU5TUEVDSUZJRUQQABImCiJPUkRFUl9FUlJPUl9SRUFTT05fT1JERVJfTk9UX0ZPVU5EEAESJQohT1JERVJfRVJST1JfUkVBU09OX1VTRVJfTk9UX0ZPVU5EEAISJQohT1JERVJfRVJST1JfUkVBU09OX0JPT0tfTk9UX0ZPVU5EEAMSIwofT1JERVJfRVJST1JfUkVBU09OX09VVF9PRl9TVE9DSxAEEigKJE9SREVSX0VSUk9SX1JFQVNPTl9SRVFVRVNUX0lEX1JFVVNFRBAFMsUCCgxPcmRlclNlcnZpY2USTwoLQ3JlYXRlT3JkZXISHC5vcmRlci52MS5DcmVhdGVPcmRlclJlcXVlc3QaHS5vcmRlci52MS5DcmVhdGVPcmRlclJlc3BvbnNlIgOQAgISRgoIR2V0T3JkZXISGS5vcmRlci52MS5HZXRPcmRlclJlcXVlc3QaGi5vcmRlci52MS5HZXRPcmRlclJlc3BvbnNlIgOQAgESTAoKTGlzdE9yZGVycxIbLm9yZGVyLnYxLkxpc3RPcmRlcnNSZXF1ZXN0Ghwub3JkZXIudjEuTGlzdE9yZGVyc1Jlc3BvbnNlIgOQAgESTgoKV2F0Y2hPcmRlchIbLm9yZGVyLnYxLldhdGNoT3JkZXJSZXF1ZXN0Ghwub3JkZXIudjEuV2F0Y2hPcmRlclJlc3BvbnNlIgOQAgEwAWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_timestamp]);
+  fileDesc("ChRvcmRlci92MS9vcmRlci5wcm90bxIIb3JkZXIudjEi7QEKEkNyZWF0ZU9yZGVyUmVxdWVzdBIcCgpyZXF1ZXN0X2lkGAEgASgJQgi6SAVyA7ABARIaCgd1c2VyX2lkGAIgASgJQgm6SAZyBBABGEASnAEKBWl0ZW1zGAMgAygLMhkub3JkZXIudjEuQ3JlYXRlT3JkZXJJdGVtQnK6SG+6AWUKFGl0ZW1zLmJvb2tfaWQudW5pcXVlEixlYWNoIGJvb2sgb25jZTogc2F5IGhvdyBtYW55IGJ5IGl0cyBxdWFudGl0eRofdGhpcy5tYXAoaSwgaS5ib29rX2lkKS51bmlxdWUoKZIBBAgBEDIiSwoPQ3JlYXRlT3JkZXJJdGVtEhoKB2Jvb2tfaWQYASABKAlCCbpIBnIEEAEYQBIcCghxdWFudGl0eRgCIAEoBUIKukgHGgUY6AcoASI1ChNDcmVhdGVPcmRlclJlc3BvbnNlEh4KBW9yZGVyGAEgASgLMg8ub3JkZXIudjEuT3JkZXIiKAoPR2V0T3JkZXJSZXF1ZXN0EhUKAmlkGAEgASgJQgm6SAZyBBABGEAiMgoQR2V0T3JkZXJSZXNwb25zZRIeCgVvcmRlchgBIAEoCzIPLm9yZGVyLnYxLk9yZGVyImoKEUxpc3RPcmRlcnNSZXF1ZXN0Eh0KCXBhZ2Vfc2l6ZRgBIAEoBUIKukgHGgUY9AMoABIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxiABBIYCgd1c2VyX2lkGAMgASgJQge6SARyAhhkIk4KEkxpc3RPcmRlcnNSZXNwb25zZRIfCgZvcmRlcnMYASADKAsyDy5vcmRlci52MS5PcmRlchIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiKgoRV2F0Y2hPcmRlclJlcXVlc3QSFQoCaWQYASABKAlCCbpIBnIEEAEYQCI0ChJXYXRjaE9yZGVyUmVzcG9uc2USHgoFb3JkZXIYASABKAsyDy5vcmRlci52MS5PcmRlciKYAgoFT3JkZXISCgoCaWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRIiCgVpdGVtcxgDIAMoCzITLm9yZGVyLnYxLk9yZGVySXRlbRITCgt0b3RhbF9jZW50cxgEIAEoAxIlCgZzdGF0dXMYBSABKA4yFS5vcmRlci52MS5PcmRlclN0YXR1cxIuCgpjcmVhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIyCg1jYW5jZWxfcmVhc29uGAggASgOMhsub3JkZXIudjEuT3JkZXJDYW5jZWxSZWFzb24iVwoJT3JkZXJJdGVtEg8KB2Jvb2tfaWQYASABKAkSDQoFdGl0bGUYAiABKAkSEAoIcXVhbnRpdHkYAyABKAUSGAoQdW5pdF9wcmljZV9jZW50cxgEIAEoAyp9CgtPcmRlclN0YXR1cxIcChhPUkRFUl9TVEFUVVNfVU5TUEVDSUZJRUQQABIYChRPUkRFUl9TVEFUVVNfUEVORElORxABEhoKFk9SREVSX1NUQVRVU19DT05GSVJNRUQQAhIaChZPUkRFUl9TVEFUVVNfQ0FOQ0VMTEVEEAMqXgoRT3JkZXJDYW5jZWxSZWFzb24SIwofT1JERVJfQ0FOQ0VMX1JFQVNPTl9VTlNQRUNJRklFRBAAEiQKIE9SREVSX0NBTkNFTF9SRUFTT05fT1VUX09GX1NUT0NLEAEq+wEKEE9yZGVyRXJyb3JSZWFzb24SIgoeT1JERVJfRVJST1JfUkVBU09OX1VOU1BFQ0lGSUVEEAASJgoiT1JERVJfRVJST1JfUkVBU09OX09SREVSX05PVF9GT1VORBABEiUKIU9SREVSX0VSUk9SX1JFQVNPTl9VU0VSX05PVF9GT1VORBACEiUKIU9SREVSX0VSUk9SX1JFQVNPTl9CT09LX05PVF9GT1VORBADEiMKH09SREVSX0VSUk9SX1JFQVNPTl9PVVRfT0ZfU1RPQ0sQBBIoCiRPUkRFUl9FUlJPUl9SRUFTT05fUkVRVUVTVF9JRF9SRVVTRUQQBTLFAgoMT3JkZXJTZXJ2aWNlEk8KC0NyZWF0ZU9yZGVyEhwub3JkZXIudjEuQ3JlYXRlT3JkZXJSZXF1ZXN0Gh0ub3JkZXIudjEuQ3JlYXRlT3JkZXJSZXNwb25zZSIDkAICEkYKCEdldE9yZGVyEhkub3JkZXIudjEuR2V0T3JkZXJSZXF1ZXN0Ghoub3JkZXIudjEuR2V0T3JkZXJSZXNwb25zZSIDkAIBEkwKCkxpc3RPcmRlcnMSGy5vcmRlci52MS5MaXN0T3JkZXJzUmVxdWVzdBocLm9yZGVyLnYxLkxpc3RPcmRlcnNSZXNwb25zZSIDkAIBEk4KCldhdGNoT3JkZXISGy5vcmRlci52MS5XYXRjaE9yZGVyUmVxdWVzdBocLm9yZGVyLnYxLldhdGNoT3JkZXJSZXNwb25zZSIDkAIBMAFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_timestamp]);
 
 /**
  * @generated from message order.v1.CreateOrderRequest
@@ -255,6 +255,13 @@ export type Order = Message<"order.v1.Order"> & {
    * @generated from field: google.protobuf.Timestamp updated_at = 7;
    */
   updatedAt?: Timestamp | undefined;
+
+  /**
+   * Why it is CANCELLED, when it is.
+   *
+   * @generated from field: order.v1.OrderCancelReason cancel_reason = 8;
+   */
+  cancelReason: OrderCancelReason;
 };
 
 /**
@@ -347,6 +354,38 @@ export const OrderStatusSchema: GenEnum<OrderStatus> = /*@__PURE__*/
   enumDesc(file_order_v1_order, 0);
 
 /**
+ * Why an order was cancelled.
+ *
+ * @generated from enum order.v1.OrderCancelReason
+ */
+export const OrderCancelReason = {
+  /**
+   * @generated from enum value: ORDER_CANCEL_REASON_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Of one of its books fewer were left than ordered.
+   *
+   * @generated from enum value: ORDER_CANCEL_REASON_OUT_OF_STOCK = 1;
+   */
+  OUT_OF_STOCK: 1,
+} as const;
+
+/**
+ * Why an order was cancelled.
+ *
+ * @generated from enum order.v1.OrderCancelReason
+ */
+export type OrderCancelReason = (typeof OrderCancelReason)[keyof typeof OrderCancelReason] | UnknownEnum;
+
+/**
+ * Describes the enum order.v1.OrderCancelReason.
+ */
+export const OrderCancelReasonSchema: GenEnum<OrderCancelReason> = /*@__PURE__*/
+  enumDesc(file_order_v1_order, 1);
+
+/**
  * Why a call of this package failed: `reason` of the google.rpc.ErrorInfo in
  * the error's details, without this enum's prefix.
  *
@@ -408,7 +447,7 @@ export type OrderErrorReason = (typeof OrderErrorReason)[keyof typeof OrderError
  * Describes the enum order.v1.OrderErrorReason.
  */
 export const OrderErrorReasonSchema: GenEnum<OrderErrorReason> = /*@__PURE__*/
-  enumDesc(file_order_v1_order, 1);
+  enumDesc(file_order_v1_order, 2);
 
 /**
  * What users have bought.
@@ -417,7 +456,8 @@ export const OrderErrorReasonSchema: GenEnum<OrderErrorReason> = /*@__PURE__*/
  */
 export const OrderService: GenService<{
   /**
-   * Orders books at today's prices. The order starts PENDING.
+   * Orders books at today's prices. The order starts PENDING, and its books are
+   * set aside right after: GetOrder and WatchOrder tell how that ended.
    *
    * Errors: INVALID_ARGUMENT; NOT_FOUND (USER_NOT_FOUND, BOOK_NOT_FOUND);
    * FAILED_PRECONDITION (OUT_OF_STOCK); ALREADY_EXISTS (REQUEST_ID_REUSED);

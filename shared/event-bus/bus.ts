@@ -1,0 +1,163 @@
+import type { DescMessage, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
+import type { EventEnvelope } from "./envelope.ts";
+
+/** Typed events between services: over RabbitMQ, or inside the process. */
+export interface EventBus {
+  /**
+   * Connects, and declares what its consumers need. Returns when that is done or cannot be done for now: an unreachable
+   * broker is tried again in the background, and the readiness component `event bus` says how it stands.
+   *
+   * @throws TopologyError when the broker has exchange or queues that differ from the configuration
+   */
+  start(signal?: AbortSignal): Promise<void>;
+  /**
+   * Publishes one event and waits until the broker has confirmed that it is stored in every queue that takes it. An event
+   * that belongs to a change in the database goes through the outbox instead.
+   *
+   * @throws DomainError EVENT_BUS_UNAVAILABLE, EVENT_UNROUTABLE, EVENT_REFUSED
+   * @throws TypeError when the message is not declared as an event
+   */
+  publish<Schema extends DescMessage>(
+    schema: Schema,
+    message: MessageInitShape<Schema>,
+    options?: PublishOptions,
+  ): Promise<void>;
+  /**
+   * Publishes an event that was encoded before, as the outbox's relay does. The in-process bus resolves only when each
+   * consumer has had its first attempt at it: what is in memory alone must still be in the outbox.
+   *
+   * @throws like `publish`; the signal's reason when that fires
+   */
+  send(envelope: EventEnvelope, signal?: AbortSignal): Promise<void>;
+  /**
+   * Adds a consumer; it begins with its own `start`. Add all before the bus starts, so that their queues are there.
+   *
+   * @throws TypeError when an event is not declared as one; Error when the queue has a consumer already
+   */
+  consume<const Events extends readonly DescMessage[], Extra extends object = EmptyContext>(
+    options: ConsumeOptions<Events, Extra>,
+  ): EventConsumer;
+  states(): EventBusStates;
+  /** Waits for events that are being published, then closes its connections, all within 10 s. Close consumers first. */
+  close(signal?: AbortSignal): Promise<void>;
+}
+
+export interface PublishOptions {
+  /** Events with the same key are relayed and handled in their order. Default: no order. */
+  readonly key?: string;
+}
+
+export interface ConsumeOptions<Events extends readonly DescMessage[], Extra extends object> {
+  /** Default: the configuration's. */
+  readonly queue?: string;
+  /** The events that it handles; the queue is bound by their routing keys. */
+  readonly events: Events;
+  /** One for each event, by its full name: `"order.v1.OrderPlaced": async (placed, { signal }) => …`. */
+  readonly handlers: EventHandlers<Events, Extra>;
+  /** What makes an effect happen once: an inbox, whose transaction the handlers get. Default: at least once. */
+  readonly guard?: ConsumerGuard<Extra>;
+  /**
+   * A queue of this process alone, gone with it: each replica gets every event that is published while it is connected.
+   * A failed attempt is its last, and there are no dead letters. Default false.
+   */
+  readonly ephemeral?: boolean;
+}
+
+/** What comes with an event, for its handler. */
+export interface EventContext {
+  /** The same for every copy and attempt. */
+  readonly id: string;
+  /** The service that it comes from. */
+  readonly source: string;
+  readonly time: Date;
+  /** Empty when the event has none. */
+  readonly key: string;
+  /** 1 for the first. */
+  readonly attempt: number;
+  /** Aborts at the handler's deadline. */
+  readonly signal: AbortSignal;
+}
+
+/** Nothing beyond the EventContext. */
+export type EmptyContext = Record<never, never>;
+
+export type EventHandler<Schema extends DescMessage, Extra extends object = EmptyContext> = (
+  event: MessageShape<Schema>,
+  context: EventContext & Extra,
+) => Promise<void> | void;
+
+export type EventHandlers<Events extends readonly DescMessage[], Extra extends object = EmptyContext> = {
+  readonly [Schema in Events[number] as MessageShape<Schema>["$typeName"]]: EventHandler<Schema, Extra>;
+};
+
+/**
+ * Consumes one queue. A handler that returns has its message acknowledged. One that throws, or outlives its deadline,
+ * gets the message again after each of the configured delays, and after the last one the message becomes a dead letter.
+ * Messages with the same key are handled one after the other.
+ */
+export interface EventConsumer {
+  readonly queue: string;
+  /** Begins to consume, now or when the broker is there. */
+  start(): Promise<void>;
+  /** Takes no more messages, and waits for handlers that run; what is waiting goes back to the queue. */
+  close(signal?: AbortSignal): Promise<void>;
+}
+
+/**
+ * Runs handlers in a way that makes their effect happen once. `work` handles one message, and is called in the order of
+ * the messages. One result for each message.
+ */
+export interface ConsumerGuard<Extra extends object> {
+  /** The most messages that it takes at once. */
+  readonly batchSize: number;
+  run<M extends { readonly id: string }>(
+    queue: string,
+    messages: readonly M[],
+    work: (message: M, extra: Extra) => Promise<void>,
+  ): Promise<GuardResult[]>;
+}
+
+export type GuardResult =
+  | { readonly kind: "done" }
+  /** The effect had happened before: the handler was not called. */
+  | { readonly kind: "duplicate" }
+  | { readonly kind: "failed"; readonly error: unknown }
+  /** What the guard needs is away: no attempt is spent. */
+  | { readonly kind: "unavailable"; readonly error: unknown };
+
+export interface EventBusStates {
+  readonly kind: "rabbitmq" | "in-process";
+  /** For publishing and for consuming; none in-process. */
+  readonly connections: readonly ConnectionState[];
+  readonly consumers: readonly ConsumerState[];
+  /** Events that wait for their confirmation. */
+  readonly unconfirmed: number;
+}
+
+export interface ConnectionState {
+  readonly name: "publish" | "consume";
+  /** `blocked`: the broker takes nothing for now, being short of memory or disk. */
+  readonly state: "connecting" | "connected" | "blocked" | "closed";
+  /** Why, when it is not connected. */
+  readonly lastError?: string;
+}
+
+export interface ConsumerState {
+  readonly queue: string;
+  readonly state: "stopped" | "connecting" | "consuming" | "closed";
+  /** In memory, those that are being handled included. */
+  readonly waiting: number;
+  /** Since the start. */
+  readonly counts: ConsumerCounts;
+}
+
+export interface ConsumerCounts {
+  readonly handled: number;
+  /** Their effect had happened before. */
+  readonly duplicates: number;
+  /** Attempts that failed and were not the last. */
+  readonly retried: number;
+  readonly deadLettered: number;
+  /** Acknowledged without a handler. */
+  readonly unknown: number;
+}

@@ -1,0 +1,39 @@
+import { DomainError } from "#shared/errors";
+
+/** The event may be with the broker all the same: what publishes again must expect a copy, which has the same id. */
+export function busUnavailable(message: string, cause?: unknown): DomainError {
+  return new DomainError("unavailable", "EVENT_BUS_UNAVAILABLE", message, cause === undefined ? {} : { cause });
+}
+
+export function unroutable(routingKey: string): DomainError {
+  return new DomainError("unavailable", "EVENT_UNROUTABLE", "no queue takes the event", {
+    metadata: { routing_key: routingKey },
+  });
+}
+
+export function refused(message: string, cause?: unknown): DomainError {
+  return new DomainError("resource_exhausted", "EVENT_REFUSED", message, cause === undefined ? {} : { cause });
+}
+
+/** Whether the bus could not be asked, as opposed to its answer being no. */
+export function isBusOutage(error: unknown): boolean {
+  return error instanceof DomainError && error.reason === "EVENT_BUS_UNAVAILABLE";
+}
+
+/** What is declared on the broker differs from what the configuration says. Restarting does not help. */
+export class TopologyError extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = "TopologyError";
+  }
+}
+
+/**
+ * For a handler to throw: no later attempt can succeed. The message becomes a dead letter at once, with this reason.
+ */
+export class RejectedEventError extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = "RejectedEventError";
+  }
+}

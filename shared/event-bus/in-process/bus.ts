@@ -1,0 +1,79 @@
+import type { Readiness } from "#shared/lifecycle";
+import type { Logger } from "#shared/logging";
+import type { EventBus, EventConsumer } from "../bus.ts";
+import type { RabbitmqConfig } from "../config.ts";
+import { type ConsumerDefinition, defineConsumer } from "../consuming/definition.ts";
+import { createEnvelope, type EventEnvelope } from "../envelope.ts";
+import { busUnavailable } from "../errors.ts";
+import { eventTypeOf } from "../event-type.ts";
+import type { InProcessBroker } from "./broker.ts";
+import { createInProcessConsumer, type InProcessConsumer } from "./consumer.ts";
+
+export interface InProcessBusOptions {
+  readonly config: RabbitmqConfig;
+  readonly source: string;
+  readonly broker: InProcessBroker;
+  readonly logger: Logger;
+  readonly readiness: Readiness;
+}
+
+export function createInProcessBus(options: InProcessBusOptions): EventBus {
+  const { config, source, broker, logger, readiness } = options;
+  const component = readiness.component("event bus");
+  const consumers = new Map<string, InProcessConsumer>();
+  const closing = new AbortController();
+
+  /** @returns what resolves when each queue's consumer has had its first attempt */
+  function enqueue(envelope: EventEnvelope): Promise<unknown> {
+    if (closing.signal.aborted) throw busUnavailable("the event bus is closed");
+    const attempts = broker.route(config.exchange, envelope).map((queue) => {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      queue.push({ envelope, attempt: 1, onFirstAttempt: resolve });
+      return promise;
+    });
+    return Promise.all(attempts);
+  }
+
+  return {
+    async start() {
+      component.ready();
+    },
+    async publish(schema, message, { key } = {}) {
+      void enqueue(createEnvelope(eventTypeOf(schema), message, { key, source, encoding: config.encoding }));
+    },
+    async send(envelope, signal) {
+      signal?.throwIfAborted();
+      await orAborted(enqueue(envelope), [closing.signal, ...(signal === undefined ? [] : [signal])]);
+    },
+    consume(consumeOptions): EventConsumer {
+      const definition: ConsumerDefinition = defineConsumer(consumeOptions, config, logger);
+      if (consumers.has(definition.queue)) throw new Error(`the queue ${definition.queue} has a consumer already`);
+      const consumer = createInProcessConsumer({ definition, config, broker, logger });
+      consumers.set(definition.queue, consumer);
+      return consumer;
+    },
+    states: () => ({
+      kind: "in-process",
+      connections: [],
+      consumers: [...consumers.values()].map((consumer) => consumer.state()),
+      unconfirmed: 0,
+    }),
+    async close() {
+      closing.abort(busUnavailable("the event bus is closed"));
+      component.notReady("closed");
+      await Promise.all([...consumers.values()].map((consumer) => consumer.close(AbortSignal.abort())));
+    },
+  };
+}
+
+async function orAborted(work: Promise<unknown>, signals: readonly AbortSignal[]): Promise<void> {
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const signal = AbortSignal.any([...signals]);
+  const abort = () => reject(signal.reason);
+  signal.addEventListener("abort", abort, { once: true });
+  try {
+    await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
+}

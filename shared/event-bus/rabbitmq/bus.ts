@@ -1,0 +1,138 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { bounded, type Readiness } from "#shared/lifecycle";
+import type { Logger } from "#shared/logging";
+import type { EventBus, EventConsumer } from "../bus.ts";
+import type { RabbitmqConfig } from "../config.ts";
+import { defineConsumer } from "../consuming/definition.ts";
+import { createEnvelope, type EventEnvelope } from "../envelope.ts";
+import { busUnavailable, TopologyError } from "../errors.ts";
+import { eventTypeOf } from "../event-type.ts";
+import { toAmqp, toBody } from "./amqp-message.ts";
+import { type BrokerConnection, openConnection } from "./connection.ts";
+import { createRabbitmqConsumer, type RabbitmqConsumer } from "./consumer.ts";
+import { createPublisher, type Publisher } from "./publisher.ts";
+import { declare, exchangeOf } from "./topology.ts";
+
+export interface RabbitmqBusOptions {
+  readonly config: RabbitmqConfig;
+  readonly source: string;
+  readonly logger: Logger;
+  readonly readiness: Readiness;
+}
+
+/**
+ * A connection to publish and one to consume: the broker stops reading from whoever publishes when it is short of memory
+ * or disk, and consumers are what helps it then.
+ */
+interface Links {
+  readonly publishing: BrokerConnection;
+  readonly consuming: BrokerConnection;
+  readonly publisher: Publisher;
+}
+
+const RETRY_MS = 1_000;
+const CLOSE_MS = 2_000;
+
+export function createRabbitmqBus({ config, source, logger, readiness }: RabbitmqBusOptions): EventBus {
+  const component = readiness.component("event bus");
+  const consumers = new Map<string, RabbitmqConsumer>();
+  const closing = new AbortController();
+  let links: Links | undefined;
+  let closed: Promise<void> | undefined;
+
+  function connect(): Links {
+    const publishing = openConnection({ name: "publish", config, source, logger });
+    const publisher = createPublisher({
+      connection: publishing,
+      prepare: (channel) => channel.exchangeDeclare(exchangeOf(config)),
+      timeoutMs: config.publishTimeoutMs,
+    });
+    return { publishing, consuming: openConnection({ name: "consume", config, source, logger }), publisher };
+  }
+
+  /** Everything that is needed is there. */
+  async function establish({ publishing, consuming }: Links): Promise<void> {
+    await Promise.all([publishing.ready(closing.signal), consuming.ready(closing.signal)]);
+    await declareExchange(consuming);
+    for (const consumer of consumers.values()) await consumer.declare();
+    component.ready();
+  }
+
+  async function declareExchange(connection: BrokerConnection): Promise<void> {
+    const topology = { exchange: exchangeOf(config), queues: [], bindings: [] };
+    await declare(() => connection.channel(), topology, config.connectTimeoutMs);
+  }
+
+  async function establishLater(opened: Links): Promise<void> {
+    while (!closing.signal.aborted) {
+      await delay(RETRY_MS, undefined, { signal: closing.signal }).catch(() => {});
+      if (closing.signal.aborted) return;
+      try {
+        await establish(opened);
+        return;
+      } catch (err) {
+        if (closing.signal.aborted) return;
+        component.notReady(err instanceof Error ? err.message : String(err));
+        if (err instanceof TopologyError) logger.error({ err }, "the event bus cannot be used");
+      }
+    }
+  }
+
+  async function send(envelope: EventEnvelope, signal?: AbortSignal): Promise<void> {
+    if (links === undefined) throw busUnavailable("the event bus has not been started");
+    await links.publisher.send(toAmqp(config.exchange, envelope), toBody(envelope), signal);
+  }
+
+  async function closeNow(): Promise<void> {
+    closing.abort(busUnavailable("the event bus is closed"));
+    component.notReady("closed");
+    await Promise.all([...consumers.values()].map((consumer) => consumer.close(AbortSignal.abort())));
+    if (links === undefined) return;
+    await links.publisher.close(config.publishTimeoutMs);
+    await Promise.all([links.publishing.close(CLOSE_MS), links.consuming.close(CLOSE_MS)]);
+  }
+
+  return {
+    async start(signal) {
+      if (links !== undefined) return;
+      signal?.throwIfAborted();
+      links = connect();
+      const opened = links;
+      const first = establish(opened);
+      const outcome = await bounded(first, config.connectTimeoutMs, signal);
+      if (outcome.kind === "done") return;
+      if (outcome.kind === "failed" && outcome.cause instanceof TopologyError) {
+        await closeNow();
+        throw outcome.cause;
+      }
+      component.notReady("connecting to RabbitMQ");
+      logger.warn({ err: outcome.kind === "failed" ? outcome.cause : undefined }, "started without RabbitMQ");
+      first.catch(() => establishLater(opened));
+    },
+    publish: (schema, message, { key } = {}) =>
+      send(createEnvelope(eventTypeOf(schema), message, { key, source, encoding: config.encoding })),
+    send,
+    consume(consumeOptions): EventConsumer {
+      const definition = defineConsumer(consumeOptions, config, logger);
+      if (consumers.has(definition.queue)) throw new Error(`the queue ${definition.queue} has a consumer already`);
+      const consumer = createRabbitmqConsumer({
+        definition,
+        config,
+        links: () => links && { connection: links.consuming, publisher: links.publisher },
+        logger,
+      });
+      consumers.set(definition.queue, consumer);
+      return consumer;
+    },
+    states: () => ({
+      kind: "rabbitmq",
+      connections: links === undefined ? [] : [links.publishing.state(), links.consuming.state()],
+      consumers: [...consumers.values()].map((consumer) => consumer.state()),
+      unconfirmed: links?.publisher.unconfirmed ?? 0,
+    }),
+    close() {
+      closed ??= closeNow();
+      return closed;
+    },
+  };
+}

@@ -1,0 +1,148 @@
+import { type Channel, Connection, type ConnectionOptions } from "rabbitmq-client";
+import { bounded } from "#shared/lifecycle";
+import type { Logger } from "#shared/logging";
+import type { ConnectionState } from "../bus.ts";
+import type { RabbitmqConfig } from "../config.ts";
+import { busUnavailable } from "../errors.ts";
+import { createWriteTogether } from "./write-together.ts";
+
+/** One connection to the broker, made again whenever it is lost. */
+export interface BrokerConnection {
+  state(): ConnectionState;
+  /** Whether the broker takes and gives messages now. */
+  readonly isReady: boolean;
+  /** Resolves when it is ready; rejects with the signal's reason, or when it is closed. */
+  ready(signal: AbortSignal): Promise<void>;
+  /** To be called before each write to one of its channels. */
+  writeTogether(): void;
+  /** A new channel, whose errors are its user's. @throws DomainError EVENT_BUS_UNAVAILABLE */
+  channel(): Promise<Channel>;
+  /** Closes politely, and after `timeoutMs` at once. */
+  close(timeoutMs: number): Promise<void>;
+}
+
+export interface BrokerConnectionOptions {
+  readonly name: ConnectionState["name"];
+  readonly config: Pick<RabbitmqConfig, "url" | "connectTimeoutMs" | "heartbeatMs">;
+  /** Who the broker's own listings say this is. */
+  readonly source: string;
+  readonly logger: Logger;
+}
+
+/** A burst of messages goes out as one: the default of 64 KiB would cut it into many. */
+const WRITE_BUFFER_BYTES = 1024 * 1024;
+const FIRST_RETRY_MS = 200;
+const LONGEST_RETRY_MS = 5_000;
+
+export function openConnection({ name, config, source, logger }: BrokerConnectionOptions): BrokerConnection {
+  const log = logger.child({ connection: name });
+  const waiting = new Set<() => void>();
+  const closing = new AbortController();
+  let lastError: string | undefined;
+  let connected = false;
+  let blocked = false;
+
+  const rabbit = new Connection({
+    url: config.url,
+    connectionName: `${source} ${name}`,
+    connectionTimeout: config.connectTimeoutMs,
+    acquireTimeout: config.connectTimeoutMs,
+    heartbeat: Math.max(1, Math.round(config.heartbeatMs / 1_000)),
+    noDelay: true,
+    socket: { writableHighWaterMark: WRITE_BUFFER_BYTES } as object as NonNullable<ConnectionOptions["socket"]>,
+    retryLow: FIRST_RETRY_MS,
+    retryHigh: LONGEST_RETRY_MS,
+  });
+  const writeTogether = createWriteTogether(rabbit);
+  rabbit.on("connection", () => {
+    connected = true;
+    blocked = false;
+    lastError = undefined;
+    log.info("connected to RabbitMQ");
+    wake();
+  });
+  // Told once each time that the connection is lost, or cannot be made; what fails on a channel is told there.
+  rabbit.on("error", (err: unknown) => {
+    connected = false;
+    blocked = false;
+    if (closing.signal.aborted) return;
+    lastError = err instanceof Error ? err.message || String(codeOf(err)) : String(err);
+    log.warn({ err }, "the connection to RabbitMQ failed");
+  });
+  rabbit.on("connection.blocked", (reason) => {
+    blocked = true;
+    lastError = `blocked by the broker: ${reason}`;
+    log.warn({ reason }, "RabbitMQ takes no messages for now");
+  });
+  rabbit.on("connection.unblocked", () => {
+    blocked = false;
+    lastError = undefined;
+    log.info("RabbitMQ takes messages again");
+    wake();
+  });
+
+  function wake(): void {
+    for (const resolve of [...waiting]) resolve();
+  }
+
+  const isReady = () => connected && !blocked && !closing.signal.aborted;
+
+  return {
+    state() {
+      const why = lastError === undefined ? {} : { lastError };
+      if (closing.signal.aborted) return { name, state: "closed" };
+      if (blocked) return { name, state: "blocked", ...why };
+      return isReady() ? { name, state: "connected" } : { name, state: "connecting", ...why };
+    },
+    get isReady() {
+      return isReady();
+    },
+    async ready(signal) {
+      signal.throwIfAborted();
+      closing.signal.throwIfAborted();
+      if (isReady()) return;
+      const { promise, resolve, reject } = Promise.withResolvers<void>();
+      const abort = () => reject(signal.aborted ? signal.reason : closing.signal.reason);
+      waiting.add(resolve);
+      for (const ending of [signal, closing.signal]) ending.addEventListener("abort", abort);
+      try {
+        await promise;
+      } finally {
+        waiting.delete(resolve);
+        for (const ending of [signal, closing.signal]) ending.removeEventListener("abort", abort);
+      }
+    },
+    writeTogether,
+    async channel() {
+      const acquiring = rabbit.acquire({ emitErrorsFromChannel: true });
+      const { kind } = await bounded(acquiring, config.connectTimeoutMs);
+      if (kind === "overran") {
+        // One that comes late is nobody's.
+        acquiring.then(
+          (late) => late.close(),
+          () => {},
+        );
+        throw busUnavailable("the broker does not open a channel");
+      }
+      try {
+        const channel = await acquiring;
+        // Whoever waits for something of the channel gets the error there; without a listener it would end the process.
+        channel.on("error", () => {});
+        return channel;
+      } catch (error) {
+        throw busUnavailable("the broker cannot be reached", error);
+      }
+    },
+    async close(timeoutMs) {
+      closing.abort(busUnavailable("the event bus is closed"));
+      await bounded(rabbit.close(), timeoutMs);
+      rabbit.unsafeDestroy();
+    },
+  };
+}
+
+/** AMQP's name for what went wrong, such as `PRECONDITION_FAILED`; undefined when it is no error of AMQP's. */
+export function codeOf(error: unknown): string | undefined {
+  const { code } = (error ?? {}) as { code?: unknown };
+  return typeof code === "string" ? code : undefined;
+}

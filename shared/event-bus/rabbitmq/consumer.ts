@@ -1,0 +1,192 @@
+import { setTimeout as delay } from "node:timers/promises";
+import type { AsyncMessage, Channel } from "rabbitmq-client";
+import { bounded } from "#shared/lifecycle";
+import type { Logger } from "#shared/logging";
+import type { ConsumerState, EventConsumer } from "../bus.ts";
+import type { RabbitmqConfig } from "../config.ts";
+import type { ConsumerDefinition } from "../consuming/definition.ts";
+import type { Outcome, Received } from "../consuming/handling.ts";
+import { createPipeline, type Pipeline } from "../consuming/pipeline.ts";
+import { TopologyError } from "../errors.ts";
+import { fromAmqp, HEADERS, readdressed } from "./amqp-message.ts";
+import type { BrokerConnection } from "./connection.ts";
+import type { Publisher } from "./publisher.ts";
+import { deadLetterQueueOf, declare, ephemeralTopologyOf, retryQueueOf, topologyOf } from "./topology.ts";
+
+export interface RabbitmqConsumer extends EventConsumer {
+  state(): ConsumerState;
+  /** Makes the queue and what belongs to it. @throws TopologyError; DomainError EVENT_BUS_UNAVAILABLE */
+  declare(): Promise<void>;
+}
+
+export interface RabbitmqConsumerOptions {
+  readonly definition: ConsumerDefinition;
+  readonly config: RabbitmqConfig;
+  /** Undefined until the bus has started. */
+  readonly links: () => { readonly connection: BrokerConnection; readonly publisher: Publisher } | undefined;
+  readonly logger: Logger;
+}
+
+/** A message and where its answer goes. */
+interface Delivery extends Received {
+  readonly message: AsyncMessage;
+  readonly channel: Channel;
+}
+
+const FIRST_RETRY_MS = 100;
+const LONGEST_RETRY_MS = 5_000;
+/** For the broker's part in a close. */
+const FAREWELL_MS = 2_000;
+
+export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): RabbitmqConsumer {
+  const { definition, config, links, logger } = options;
+  const { queue, ephemeral, retryDelaysMs } = definition;
+  const closing = new AbortController();
+  let state: ConsumerState["state"] = "stopped";
+  let channel: Channel | undefined;
+  let consumerTag: string | undefined;
+  let running: Promise<void> | undefined;
+  let closed: Promise<void> | undefined;
+
+  const pipeline: Pipeline<Delivery> = createPipeline<Delivery>({
+    queue,
+    handling: definition.handling,
+    concurrency: config.concurrency,
+    batchSize: definition.batchSize,
+    settle,
+    logger,
+  });
+
+  /** The message goes to its next place first and is acknowledged then: a crash between makes a copy, not a gap. */
+  async function settle(delivery: Delivery, outcome: Outcome): Promise<void> {
+    const { message, attempt } = delivery;
+    if (outcome.kind === "retry" && retryDelaysMs.length > 0) {
+      const target = retryQueueOf(queue, retryDelaysMs[attempt - 1] ?? 0);
+      if (!(await moveTo(delivery, target, { [HEADERS.attempt]: attempt + 1 }))) return;
+    } else if (outcome.kind === "dead" && !ephemeral) {
+      const headers = {
+        [HEADERS.attempt]: attempt,
+        [HEADERS.deadReason]: outcome.reason,
+        [HEADERS.deadError]: String(outcome.error).slice(0, 1_000),
+        [HEADERS.deadAt]: new Date().toISOString(),
+      };
+      if (!(await moveTo(delivery, deadLetterQueueOf(queue), headers))) return;
+    }
+    if (!delivery.channel.active) return;
+    linked().connection.writeTogether();
+    delivery.channel.basicAck({ deliveryTag: message.deliveryTag });
+  }
+
+  /** Until the broker has confirmed it, or the delivery is void: then the message comes again. */
+  async function moveTo(
+    { message, channel: own }: Delivery,
+    target: string,
+    headers: Readonly<Record<string, string | number>>,
+  ): Promise<boolean> {
+    const { envelope, body } = readdressed(message, target, headers);
+    for (let failures = 0; own.active && !closing.signal.aborted; failures++) {
+      try {
+        await links()?.publisher.send(envelope, body);
+        return true;
+      } catch (err) {
+        logger.warn({ queue, target, err }, "a failed event cannot be put aside yet");
+        await pause(failures);
+      }
+    }
+    return false;
+  }
+
+  async function pause(failures: number): Promise<void> {
+    const ms = Math.min(FIRST_RETRY_MS * 2 ** Math.min(failures, 10), LONGEST_RETRY_MS);
+    await delay(ms * (1 - Math.random() / 5), undefined, { signal: closing.signal }).catch(() => {});
+  }
+
+  /** Consumes, and begins anew whenever the channel is lost or the queue deleted. */
+  async function run(): Promise<void> {
+    for (let failures = 0; !closing.signal.aborted; ) {
+      try {
+        const { lost } = await open();
+        failures = 0;
+        state = "consuming";
+        logger.debug({ queue }, "consuming");
+        await lost;
+      } catch (err) {
+        if (closing.signal.aborted) return;
+        if (err instanceof TopologyError) logger.error({ queue, err }, "cannot consume");
+        else logger.warn({ queue, err }, "cannot consume for now");
+        await pause(failures++);
+      }
+      state = "connecting";
+      // What was not begun comes again on the next channel.
+      pipeline.clear();
+    }
+  }
+
+  /** @returns what resolves when the channel or the queue is gone */
+  async function open(): Promise<{ readonly lost: Promise<void> }> {
+    const { connection } = linked();
+    await connection.ready(closing.signal);
+    await declareAll();
+    const opened = await connection.channel();
+    channel = opened;
+    const { promise: lost, resolve } = Promise.withResolvers<void>();
+    opened.once("close", resolve);
+    // The queue was deleted, and what it had delivered with it.
+    opened.once("basic.cancel", () => void opened.close());
+    const work = (async () => {
+      await opened.basicQos({ prefetchCount: config.prefetch });
+      ({ consumerTag } = await opened.basicConsume({ queue }, (message) => receive(opened, message)));
+    })();
+    const outcome = await bounded(work, config.connectTimeoutMs);
+    if (outcome.kind === "done") return { lost };
+    void opened.close();
+    throw outcome.kind === "failed" ? outcome.cause : new Error("the broker does not answer");
+  }
+
+  function receive(from: Channel, message: AsyncMessage): void {
+    // Prefetched messages may arrive until the broker has seen the cancellation.
+    if (closing.signal.aborted || !from.active) return;
+    pipeline.push({ ...fromAmqp(message), message, channel: from });
+  }
+
+  function linked() {
+    const both = links();
+    if (both === undefined) throw new Error(`the consumer of ${queue} was started before its event bus`);
+    return both;
+  }
+
+  async function declareAll(): Promise<void> {
+    const { connection } = linked();
+    const topology = ephemeral ? ephemeralTopologyOf(definition, config) : topologyOf(definition, config);
+    await declare(() => connection.channel(), topology, config.connectTimeoutMs);
+  }
+
+  async function closeNow(signal: AbortSignal | undefined): Promise<void> {
+    closing.abort();
+    if (channel?.active && consumerTag !== undefined) {
+      await bounded(channel.basicCancel({ consumerTag }), FAREWELL_MS, signal);
+    }
+    const { kind } = await bounded(pipeline.drain().idle, config.handlerTimeoutMs, signal);
+    if (kind === "overran") logger.warn({ queue }, "handlers are left behind: their messages come again");
+    // The broker gives what is unanswered to another consumer.
+    if (channel !== undefined) await bounded(channel.close(), FAREWELL_MS);
+    await running;
+    state = "closed";
+  }
+
+  return {
+    queue,
+    declare: declareAll,
+    async start() {
+      linked();
+      if (state !== "stopped" || closing.signal.aborted) return;
+      state = "connecting";
+      running = run();
+    },
+    close(signal) {
+      closed ??= closeNow(signal);
+      return closed;
+    },
+    state: () => ({ queue, state, waiting: pipeline.size, counts: { ...pipeline.counts } }),
+  };
+}

@@ -1,0 +1,125 @@
+import type { Channel } from "rabbitmq-client";
+import { bounded } from "#shared/lifecycle";
+import type { RabbitmqConfig } from "../config.ts";
+import type { ConsumerDefinition } from "../consuming/definition.ts";
+import { busUnavailable, TopologyError } from "../errors.ts";
+import { codeOf } from "./connection.ts";
+
+type ExchangeDeclare = NonNullable<Parameters<Channel["exchangeDeclare"]>[0]>;
+type QueueDeclare = Exclude<Parameters<Channel["queueDeclare"]>[0], string | undefined>;
+type QueueArguments = NonNullable<QueueDeclare["arguments"]>;
+type QueueBind = Parameters<Channel["queueBind"]>[0];
+
+/** What a consumer needs on the broker, as AMQP's own declarations. */
+export interface Topology {
+  readonly exchange: ExchangeDeclare;
+  readonly queues: readonly QueueDeclare[];
+  readonly bindings: readonly QueueBind[];
+}
+
+/** After so long without a consumer. */
+const EXPIRES_MS = { transient: 30 * 60_000, autoDelete: 60_000 } as const;
+/** Looking at dead letters counts as a delivery, and RabbitMQ 4 drops what was delivered 20 times unless told otherwise. */
+const DEAD_LETTERS_DELIVERY_LIMIT = 1_000_000_000;
+
+export function exchangeOf(config: RabbitmqConfig): ExchangeDeclare {
+  const { exchange, exchangeType: type, durable, autoDelete } = config;
+  return { exchange, type, durable, autoDelete };
+}
+
+/** Where the messages of a queue wait for their next attempt: one queue for each delay, since expiry is at the head only. */
+export function retryQueueOf(queue: string, delayMs: number): string {
+  return `${queue}.retry.${inWords(delayMs)}`;
+}
+
+export function deadLetterQueueOf(queue: string): string {
+  return `${queue}.dead`;
+}
+
+/**
+ * Quorum queues throughout: replicated on a cluster, and the faster ones for confirmed messages on a single node too.
+ * From the work queue the broker itself makes dead letters of what it has delivered too often; from a retry queue it
+ * gives messages back when their time is up. Both are at least once, which needs `reject-publish`.
+ */
+export function topologyOf(
+  definition: Pick<ConsumerDefinition, "queue" | "bindingKeys" | "retryDelaysMs">,
+  config: RabbitmqConfig,
+): Topology {
+  const { queue, bindingKeys, retryDelaysMs } = definition;
+  const expires = config.autoDelete ? EXPIRES_MS.autoDelete : config.durable ? undefined : EXPIRES_MS.transient;
+  const common: QueueArguments = { "x-queue-type": "quorum", ...(expires !== undefined && { "x-expires": expires }) };
+  const deadLettering: QueueArguments = {
+    "x-dead-letter-exchange": "",
+    "x-dead-letter-strategy": "at-least-once",
+    "x-overflow": "reject-publish",
+  };
+  const work: QueueArguments = {
+    ...common,
+    ...deadLettering,
+    "x-dead-letter-routing-key": deadLetterQueueOf(queue),
+    "x-delivery-limit": config.deliveryLimit,
+    ...(config.maxLength > 0 && { "x-max-length": config.maxLength }),
+    ...(config.singleActiveConsumer && { "x-single-active-consumer": true }),
+  };
+  const dead: QueueArguments = { ...common, "x-delivery-limit": DEAD_LETTERS_DELIVERY_LIMIT };
+  const rungs = [...new Set(retryDelaysMs)].map((delayMs) => ({
+    queue: retryQueueOf(queue, delayMs),
+    durable: true,
+    arguments: { ...common, ...deadLettering, "x-dead-letter-routing-key": queue, "x-message-ttl": delayMs },
+  }));
+  return {
+    exchange: exchangeOf(config),
+    queues: [
+      { queue: deadLetterQueueOf(queue), durable: true, arguments: dead },
+      { queue, durable: true, arguments: work },
+      ...rungs,
+    ],
+    bindings: bindingKeys.map((routingKey) => ({ queue, exchange: config.exchange, routingKey })),
+  };
+}
+
+/** A queue of this connection alone, which goes with it. */
+export function ephemeralTopologyOf(
+  { queue, bindingKeys }: Pick<ConsumerDefinition, "queue" | "bindingKeys">,
+  config: RabbitmqConfig,
+): Topology {
+  return {
+    exchange: exchangeOf(config),
+    queues: [{ queue, exclusive: true, autoDelete: true, durable: false }],
+    bindings: bindingKeys.map((routingKey) => ({ queue, exchange: config.exchange, routingKey })),
+  };
+}
+
+/**
+ * Declares it all on a channel of its own.
+ *
+ * @throws TopologyError when something is there already and is different; DomainError EVENT_BUS_UNAVAILABLE
+ */
+export async function declare(
+  open: () => Promise<Channel>,
+  { exchange, queues, bindings }: Topology,
+  timeoutMs: number,
+): Promise<void> {
+  const channel = await open();
+  const work = (async () => {
+    await channel.exchangeDeclare(exchange);
+    for (const queue of queues) await channel.queueDeclare(queue);
+    for (const binding of bindings) await channel.queueBind(binding);
+  })();
+  const outcome = await bounded(work, timeoutMs);
+  await bounded(channel.close(), timeoutMs);
+  if (outcome.kind === "overran") throw busUnavailable("the broker does not answer a declaration");
+  if (outcome.kind === "failed") throw declarationError(outcome.cause);
+}
+
+function declarationError(cause: unknown): Error {
+  if (codeOf(cause) !== "PRECONDITION_FAILED") return busUnavailable("the broker refused a declaration", cause);
+  const said = cause instanceof Error ? cause.message : String(cause);
+  return new TopologyError(`the broker has another declaration than the configuration: ${said}`, { cause });
+}
+
+/** `1s`, `250ms`, `2m`: part of a queue's name. */
+function inWords(ms: number): string {
+  if (ms % 60_000 === 0 && ms > 0) return `${ms / 60_000}m`;
+  return ms % 1_000 === 0 && ms > 0 ? `${ms / 1_000}s` : `${ms}ms`;
+}
