@@ -15,7 +15,7 @@ export interface EventBus {
    * that belongs to a change in the database goes through the outbox instead.
    *
    * @throws DomainError EVENT_BUS_UNAVAILABLE, EVENT_UNROUTABLE, EVENT_REFUSED
-   * @throws TypeError when the message is not declared as an event
+   * @throws TypeError when the message is not declared as an event; RangeError when it or its key is too large
    */
   publish<Schema extends DescMessage>(
     schema: Schema,
@@ -43,7 +43,7 @@ export interface EventBus {
 }
 
 export interface PublishOptions {
-  /** Events with the same key are relayed and handled in their order. Default: no order. */
+  /** Events with the same key are relayed and handled in their order. At most 255 characters. Default: no order. */
   readonly key?: string;
 }
 

@@ -30,12 +30,26 @@ export interface EnvelopeOptions {
   readonly encoding: EventEncoding;
 }
 
-/** A new event, caused by the current call when there is one. */
+/** What a header and an index take without trouble. */
+const LONGEST_KEY = 255;
+/** RabbitMQ 4 refuses larger messages unless told otherwise. */
+const MOST_BYTES = 16 * 1024 * 1024;
+
+/**
+ * A new event, caused by the current call when there is one.
+ *
+ * @throws RangeError when the key is longer than 255 characters, or the encoded message larger than 16 MiB: the broker
+ *   would never take it
+ */
 export function createEnvelope<Schema extends DescMessage>(
   type: EventType<Schema>,
   message: MessageInitShape<Schema>,
   { key = "", source, encoding }: EnvelopeOptions,
 ): EventEnvelope {
+  if (key.length > LONGEST_KEY)
+    throw new RangeError(`the key of ${type.name} is longer than ${LONGEST_KEY} characters`);
+  const encoded = encodeEvent(type.schema, message, encoding);
+  if (encoded.body.length > MOST_BYTES) throw new RangeError(`${type.name} is larger than ${MOST_BYTES} bytes`);
   return {
     id: createEventId(),
     type: type.name,
@@ -44,7 +58,7 @@ export function createEnvelope<Schema extends DescMessage>(
     key,
     routingKey: type.routingKey,
     mustBeRouted: type.mustBeRouted,
-    ...encodeEvent(type.schema, message, encoding),
+    ...encoded,
     context: contextOfCall(),
   };
 }

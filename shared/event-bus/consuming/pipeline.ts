@@ -26,6 +26,8 @@ export interface PipelineOptions<M> {
   readonly concurrency: number;
   readonly batchSize: number;
   readonly settle: Settle<M>;
+  /** Called when there are fewer messages in memory than before. */
+  readonly onRoom?: () => void;
   readonly logger: Logger;
 }
 
@@ -54,6 +56,7 @@ export function createPipeline<M extends Received>(options: PipelineOptions<M>):
         schedule.release(taken);
         if (running === 0 && closing.signal.aborted) idle.resolve();
         fill();
+        options.onRoom?.();
       });
     }
   }

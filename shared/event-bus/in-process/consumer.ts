@@ -42,7 +42,6 @@ export function createInProcessConsumer(options: InProcessConsumerOptions): InPr
       queue.bury({ envelope, attempts: attempt, reason: outcome.reason, error: String(outcome.error) });
     }
     message.onFirstAttempt?.();
-    queueMicrotask(queue.pump);
   }
 
   const pipeline: Pipeline<QueuedMessage> = createPipeline<QueuedMessage>({
@@ -51,6 +50,7 @@ export function createInProcessConsumer(options: InProcessConsumerOptions): InPr
     concurrency: config.concurrency,
     batchSize: definition.batchSize,
     settle,
+    onRoom: queue.pump,
     logger,
   });
 

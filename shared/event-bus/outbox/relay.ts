@@ -49,11 +49,12 @@ export function createRelay(options: RelayOptions): Relay {
   let stopped: Promise<void> | undefined;
   let outages = 0;
 
-  async function runLane(): Promise<void> {
+  /** Only one of them polls: what it finds wakes the others. */
+  async function runLane(polls: boolean): Promise<void> {
     while (!stopping.signal.aborted) {
       try {
         const claim = await claims.claim(batchSize, leaseMs);
-        if (claim === undefined) await wakeUp.wait(pollMs * (1 - Math.random() / 5));
+        if (claim === undefined) await wakeUp.wait(polls ? pollMs * (1 - Math.random() / 5) : undefined);
         else if (await relay(claim)) outages = 0;
         else await pause(outages++);
       } catch (err) {
@@ -66,8 +67,8 @@ export function createRelay(options: RelayOptions): Relay {
 
   /** @returns false when the bus could not be reached */
   async function relay(claim: Claim): Promise<boolean> {
-    // Other lanes: there may be more than this claim.
-    if (claim.rows.length === batchSize) wakeUp.nudge();
+    // There may be more than this claim, for another lane.
+    wakeUp.nudge();
     const batch = new AbortController();
     const giveUp = AbortSignal.any([batch.signal, hurry.signal]);
     const lost = keepLease(claim, batch);
@@ -148,7 +149,7 @@ export function createRelay(options: RelayOptions): Relay {
 
   return {
     start() {
-      running ??= Promise.all(Array.from({ length: lanes }, runLane)).then(() => {});
+      running ??= Promise.all(Array.from({ length: lanes }, (_, lane) => runLane(lane === 0))).then(() => {});
     },
     nudge: () => wakeUp.nudge(),
     stop(signal) {

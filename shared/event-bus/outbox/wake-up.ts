@@ -2,8 +2,8 @@
 export interface WakeUp {
   /** Ends one sleep. */
   nudge(): void;
-  /** Resolves after `ms`, at a nudge or at the end; never rejects. */
-  wait(ms: number): Promise<void>;
+  /** Resolves after `ms`, if that is said, at a nudge or at the end; never rejects. */
+  wait(ms?: number): Promise<void>;
 }
 
 export function createWakeUp(ending: AbortSignal): WakeUp {
@@ -26,7 +26,7 @@ export function createWakeUp(ending: AbortSignal): WakeUp {
         return;
       }
       const { promise, resolve } = Promise.withResolvers<void>();
-      const timer = setTimeout(wake, ms);
+      const timer = ms === undefined ? undefined : setTimeout(wake, ms);
       function wake(): void {
         clearTimeout(timer);
         sleepers.delete(wake);

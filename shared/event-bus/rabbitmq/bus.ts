@@ -60,7 +60,7 @@ export function createRabbitmqBus({ config, source, logger, readiness }: Rabbitm
 
   async function declareExchange(connection: BrokerConnection): Promise<void> {
     const topology = { exchange: exchangeOf(config), queues: [], bindings: [] };
-    await declare(() => connection.channel(), topology, config.connectTimeoutMs);
+    await declare(connection.channel, topology, config.connectTimeoutMs);
   }
 
   async function establishLater(opened: Links): Promise<void> {
@@ -109,7 +109,7 @@ export function createRabbitmqBus({ config, source, logger, readiness }: Rabbitm
       logger.warn({ err: outcome.kind === "failed" ? outcome.cause : undefined }, "started without RabbitMQ");
       first.catch(() => establishLater(opened));
     },
-    publish: (schema, message, { key } = {}) =>
+    publish: async (schema, message, { key } = {}) =>
       send(createEnvelope(eventTypeOf(schema), message, { key, source, encoding: config.encoding })),
     send,
     consume(consumeOptions): EventConsumer {

@@ -31,6 +31,8 @@ export interface BrokerConnectionOptions {
 
 /** A burst of messages goes out as one: the default of 64 KiB would cut it into many. */
 const WRITE_BUFFER_BYTES = 1024 * 1024;
+/** The broker's own default. All of a message's headers have to fit in one frame, whoever has written them. */
+const FRAME_BYTES = 128 * 1024;
 const FIRST_RETRY_MS = 200;
 const LONGEST_RETRY_MS = 5_000;
 
@@ -49,6 +51,7 @@ export function openConnection({ name, config, source, logger }: BrokerConnectio
     acquireTimeout: config.connectTimeoutMs,
     heartbeat: Math.max(1, Math.round(config.heartbeatMs / 1_000)),
     noDelay: true,
+    frameMax: FRAME_BYTES,
     socket: { writableHighWaterMark: WRITE_BUFFER_BYTES } as object as NonNullable<ConnectionOptions["socket"]>,
     retryLow: FIRST_RETRY_MS,
     retryHigh: LONGEST_RETRY_MS,

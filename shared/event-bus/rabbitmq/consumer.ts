@@ -15,7 +15,7 @@ import { deadLetterQueueOf, declare, ephemeralTopologyOf, retryQueueOf, topology
 
 export interface RabbitmqConsumer extends EventConsumer {
   state(): ConsumerState;
-  /** Makes the queue and what belongs to it. @throws TopologyError; DomainError EVENT_BUS_UNAVAILABLE */
+  /** Makes the queue and what belongs to it; an ephemeral one is made when it is consumed. @throws TopologyError; DomainError EVENT_BUS_UNAVAILABLE */
   declare(): Promise<void>;
 }
 
@@ -45,6 +45,8 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
   let state: ConsumerState["state"] = "stopped";
   let channel: Channel | undefined;
   let consumerTag: string | undefined;
+  /** An ephemeral queue has another name each time: the broker may not know yet that the last connection is gone. */
+  let generation = 0;
   let running: Promise<void> | undefined;
   let closed: Promise<void> | undefined;
 
@@ -126,7 +128,7 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
   async function open(): Promise<{ readonly lost: Promise<void> }> {
     const { connection } = linked();
     await connection.ready(closing.signal);
-    await declareAll();
+    const name = ephemeral ? await declareEphemeral() : await declareDurable();
     const opened = await connection.channel();
     channel = opened;
     const { promise: lost, resolve } = Promise.withResolvers<void>();
@@ -135,7 +137,7 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
     opened.once("basic.cancel", () => void opened.close());
     const work = (async () => {
       await opened.basicQos({ prefetchCount: config.prefetch });
-      ({ consumerTag } = await opened.basicConsume({ queue }, (message) => receive(opened, message)));
+      ({ consumerTag } = await opened.basicConsume({ queue: name }, (message) => receive(opened, message)));
     })();
     const outcome = await bounded(work, config.connectTimeoutMs);
     if (outcome.kind === "done") return { lost };
@@ -155,18 +157,25 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
     return both;
   }
 
-  async function declareAll(): Promise<void> {
-    const { connection } = linked();
-    const topology = ephemeral ? ephemeralTopologyOf(definition, config) : topologyOf(definition, config);
-    await declare(() => connection.channel(), topology, config.connectTimeoutMs);
+  async function declareDurable(): Promise<string> {
+    await declare(linked().connection.channel, topologyOf(definition, config), config.connectTimeoutMs);
+    return queue;
+  }
+
+  async function declareEphemeral(): Promise<string> {
+    const name = `${queue}.${++generation}`;
+    const topology = ephemeralTopologyOf(name, definition.bindingKeys, config);
+    await declare(linked().connection.channel, topology, config.connectTimeoutMs);
+    return name;
   }
 
   async function closeNow(signal: AbortSignal | undefined): Promise<void> {
     closing.abort();
+    const { idle } = pipeline.drain();
     if (channel?.active && consumerTag !== undefined) {
       await bounded(channel.basicCancel({ consumerTag }), FAREWELL_MS, signal);
     }
-    const { kind } = await bounded(pipeline.drain().idle, config.handlerTimeoutMs, signal);
+    const { kind } = await bounded(idle, config.handlerTimeoutMs, signal);
     if (kind === "overran") logger.warn({ queue }, "handlers are left behind: their messages come again");
     // The broker gives what is unanswered to another consumer.
     if (channel !== undefined) await bounded(channel.close(), FAREWELL_MS);
@@ -176,7 +185,9 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
 
   return {
     queue,
-    declare: declareAll,
+    async declare() {
+      if (!ephemeral) await declareDurable();
+    },
     async start() {
       linked();
       if (state !== "stopped" || closing.signal.aborted) return;

@@ -17,7 +17,7 @@ export interface Topology {
   readonly bindings: readonly QueueBind[];
 }
 
-/** After so long without a consumer. */
+/** A work queue that nobody consumes goes after so long. What is put aside for it stays, and finds it when it is back. */
 const EXPIRES_MS = { transient: 30 * 60_000, autoDelete: 60_000 } as const;
 /** Looking at dead letters counts as a delivery, and RabbitMQ 4 drops what was delivered 20 times unless told otherwise. */
 const DEAD_LETTERS_DELIVERY_LIMIT = 1_000_000_000;
@@ -47,7 +47,7 @@ export function topologyOf(
 ): Topology {
   const { queue, bindingKeys, retryDelaysMs } = definition;
   const expires = config.autoDelete ? EXPIRES_MS.autoDelete : config.durable ? undefined : EXPIRES_MS.transient;
-  const common: QueueArguments = { "x-queue-type": "quorum", ...(expires !== undefined && { "x-expires": expires }) };
+  const common: QueueArguments = { "x-queue-type": "quorum" };
   const deadLettering: QueueArguments = {
     "x-dead-letter-exchange": "",
     "x-dead-letter-strategy": "at-least-once",
@@ -58,6 +58,7 @@ export function topologyOf(
     ...deadLettering,
     "x-dead-letter-routing-key": deadLetterQueueOf(queue),
     "x-delivery-limit": config.deliveryLimit,
+    ...(expires !== undefined && { "x-expires": expires }),
     ...(config.maxLength > 0 && { "x-max-length": config.maxLength }),
     ...(config.singleActiveConsumer && { "x-single-active-consumer": true }),
   };
@@ -79,10 +80,7 @@ export function topologyOf(
 }
 
 /** A queue of this connection alone, which goes with it. */
-export function ephemeralTopologyOf(
-  { queue, bindingKeys }: Pick<ConsumerDefinition, "queue" | "bindingKeys">,
-  config: RabbitmqConfig,
-): Topology {
+export function ephemeralTopologyOf(queue: string, bindingKeys: readonly string[], config: RabbitmqConfig): Topology {
   return {
     exchange: exchangeOf(config),
     queues: [{ queue, exclusive: true, autoDelete: true, durable: false }],
