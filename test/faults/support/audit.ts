@@ -1,0 +1,45 @@
+import assert from "node:assert/strict";
+import type { Kysely } from "kysely";
+import { until } from "#shared/testing";
+import type { Tables } from "./shop.ts";
+
+/** What the two logs say of each other. */
+export interface Audit {
+  readonly committed: number;
+  /** Sold and not delivered. */
+  readonly lost: readonly string[];
+  /** Delivered and never sold. */
+  readonly unexpected: readonly string[];
+  /** Delivered more than once. */
+  readonly duplicated: readonly string[];
+}
+
+export async function audit(db: Kysely<Tables>): Promise<Audit> {
+  const sales = (await db.selectFrom("sales").select("name").execute()).map(({ name }) => name);
+  const effects = (await db.selectFrom("effects").select("name").execute()).map(({ name }) => name);
+  const [sold, delivered] = [new Set(sales), new Set(effects)];
+  return {
+    committed: sales.length,
+    lost: sales.filter((name) => !delivered.has(name)),
+    unexpected: effects.filter((name) => !sold.has(name)),
+    duplicated: effects.filter((name, index) => effects.indexOf(name) !== index),
+  };
+}
+
+/** Waits until everything that was sold is delivered, and holds that nothing else was, and nothing twice. */
+export async function assertDeliveredOnce(db: Kysely<Tables>, expected: number, timeoutMs = 60_000): Promise<void> {
+  await until("all that was sold to be delivered", async () => (await audit(db)).lost.length === 0, timeoutMs).catch(
+    () => {},
+  );
+  assert.deepEqual(await audit(db), { committed: expected, lost: [], unexpected: [], duplicated: [] });
+}
+
+/** Holds that each key's effects came in the order of its sales: names are `<key>-<number>`. */
+export async function assertOrderPerKey(db: Kysely<Tables>): Promise<void> {
+  const last = new Map<string, number>();
+  for (const { name } of await db.selectFrom("effects").select("name").orderBy("sequence").execute()) {
+    const [key = "", number = ""] = name.split("-");
+    assert.ok(Number(number) > (last.get(key) ?? -1), `${name} came after ${key}-${last.get(key)}`);
+    last.set(key, Number(number));
+  }
+}

@@ -1,0 +1,90 @@
+// A process of a shop, to be killed. What it is to do, and where it is to die, stands in the environment, as JSON.
+
+import process from "node:process";
+import { Connection } from "rabbitmq-client";
+import { afterCommit } from "#shared/database";
+import { createShop, type Handle, type ShopOptions } from "./shop.ts";
+
+export interface WorkerOptions {
+  readonly shop: ShopOptions;
+  /** Sells `<key>-<number>`, one after the other. */
+  readonly sell?: { readonly keys: readonly string[]; readonly count: number };
+  readonly relay?: boolean;
+  readonly deliver?: boolean;
+  /** The moment at which it kills itself with SIGKILL, as it comes for the `after`th time (default 1). */
+  readonly dieAt?: Moment;
+  readonly after?: number;
+  /** Each handler's attempts that throw, before one that does not. */
+  readonly failures?: number;
+  /** How long each handler takes. */
+  readonly handlerMs?: number;
+}
+
+export type Moment =
+  /** A sale is committed, and nobody has nudged the relay. */
+  | "sale committed"
+  /** The broker has confirmed an event, and the outbox still has it. */
+  | "confirmed"
+  /** A handler runs, and its transaction is open. */
+  | "handling"
+  /** A handler's transaction is committed, and its message not acknowledged. */
+  | "effect committed"
+  /** A failed message is in its retry queue, and not acknowledged where it came from. */
+  | "retry published";
+
+const options = JSON.parse(process.env["WORKER"] ?? "{}") as WorkerOptions;
+let left = options.after ?? 1;
+
+function pass(moment: Moment): void {
+  if (options.dieAt === moment && --left === 0) process.kill(process.pid, "SIGKILL");
+}
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+const shop = createShop({ ...options.shop, onConfirmed: () => pass("confirmed") });
+
+const deliver: Handle = async (_, { attempt, tx, signal }) => {
+  if (options.handlerMs !== undefined) {
+    await new Promise((resolve) => setTimeout(resolve, options.handlerMs));
+    signal.throwIfAborted();
+  }
+  pass("handling");
+  if (attempt <= (options.failures ?? 0)) throw new Error(`attempt ${attempt} fails`);
+  await afterCommit(tx, () => pass("effect committed"));
+};
+const consumer = options.deliver ? shop.deliver(deliver) : undefined;
+
+await shop.start();
+say("started");
+if (options.dieAt === "retry published") await dieAtFirstAcknowledgement(String(options.shop.rabbitmq["url"]));
+if (options.relay) shop.outbox.start();
+await consumer?.start();
+if (options.sell !== undefined) {
+  const { keys, count } = options.sell;
+  for (let n = 0; n < count; n++) {
+    for (const key of keys) {
+      await shop.sell(`${key}-${n}`, key);
+      pass("sale committed");
+    }
+  }
+  say("sold");
+}
+
+process.once("SIGTERM", () => {
+  void shop.stop().then(() => {
+    say("stopped");
+    process.exit(0);
+  });
+});
+
+/** A failed message is acknowledged for the first time when the broker has confirmed that it is put aside. */
+async function dieAtFirstAcknowledgement(url: string): Promise<void> {
+  const rabbit = new Connection({ url });
+  const channel = await rabbit.acquire();
+  const prototype = Object.getPrototypeOf(channel) as { basicAck(params: unknown): void };
+  prototype.basicAck = () => pass("retry published");
+  await channel.close();
+  await rabbit.close().catch(() => {});
+}
