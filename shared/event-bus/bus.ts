@@ -86,9 +86,13 @@ export type EventHandler<Schema extends DescMessage, Extra extends object = Empt
   context: EventContext & Extra,
 ) => Promise<void> | void;
 
-export type EventHandlers<Events extends readonly DescMessage[], Extra extends object = EmptyContext> = {
-  readonly [Schema in Events[number] as MessageShape<Schema>["$typeName"]]: EventHandler<Schema, Extra>;
-};
+/** A conditional type, so that the compiler knows it in time to give a handler's parameters their types. */
+export type EventHandlers<
+  Events extends readonly DescMessage[],
+  Extra extends object = EmptyContext,
+> = Events extends readonly DescMessage[]
+  ? { readonly [Schema in Events[number] as MessageShape<Schema>["$typeName"]]: EventHandler<Schema, Extra> }
+  : never;
 
 /**
  * Consumes one queue. A handler that returns has its message acknowledged. One that throws, or outlives its deadline,

@@ -57,6 +57,18 @@ const deliver: Handle = async (_, { attempt, tx, signal }) => {
 const consumer = options.deliver ? shop.deliver(deliver) : undefined;
 
 await shop.start();
+// As a service ends: no more sales, then the shop's own order.
+const ending = Promise.withResolvers<void>();
+let isEnding = false;
+process.once("SIGTERM", () => {
+  isEnding = true;
+  void ending.promise
+    .then(() => shop.stop())
+    .then(() => {
+      say("stopped");
+      process.exit(0);
+    });
+});
 say("started");
 if (options.dieAt === "retry published") await dieAtFirstAcknowledgement(String(options.shop.rabbitmq["url"]));
 if (options.relay) shop.outbox.start();
@@ -65,19 +77,14 @@ if (options.sell !== undefined) {
   const { keys, count } = options.sell;
   for (let n = 0; n < count; n++) {
     for (const key of keys) {
+      if (isEnding) break;
       await shop.sell(`${key}-${n}`, key);
       pass("sale committed");
     }
   }
   say("sold");
 }
-
-process.once("SIGTERM", () => {
-  void shop.stop().then(() => {
-    say("stopped");
-    process.exit(0);
-  });
-});
+ending.resolve();
 
 /** A failed message is acknowledged for the first time when the broker has confirmed that it is put aside. */
 async function dieAtFirstAcknowledgement(url: string): Promise<void> {
