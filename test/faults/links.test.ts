@@ -3,12 +3,16 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { UserCreatedSchema } from "#gen/user/v1/user_events_pb.ts";
-import { postgresForTest, rabbitmqForTest, startTcpProxy, until, within } from "#shared/testing";
+import { collectGarbage, postgresForTest, rabbitmqForTest, startTcpProxy, until, within } from "#shared/testing";
 import { assertDeliveredOnce } from "./support/audit.ts";
 import { createShop, type ShopOptions } from "./support/shop.ts";
 
 /** A shop whose way to RabbitMQ can be broken. */
-async function shopBehindProxy(t: TestContext, rabbitmq: Readonly<Record<string, unknown>> = {}) {
+async function shopBehindProxy(
+  t: TestContext,
+  rabbitmq: Readonly<Record<string, unknown>> = {},
+  outbox: ShopOptions["outbox"] = {},
+) {
   const databaseUrl = await postgresForTest(t);
   const broker = await rabbitmqForTest(t);
   if (databaseUrl === undefined || broker === undefined) return undefined;
@@ -30,7 +34,7 @@ async function shopBehindProxy(t: TestContext, rabbitmq: Readonly<Record<string,
       ...rabbitmq,
     },
     database: { url: databaseUrl },
-    outbox: { leaseMs: 1_000 },
+    outbox: { leaseMs: 1_000, ...outbox },
   };
   const shop = createShop(options);
   t.after(() => shop.stop());
@@ -128,4 +132,32 @@ test("26: a broker that is down at the start is no reason not to start, and show
   proxy.accept();
   await until("readiness", () => component()?.ready === true);
   await assertDeliveredOnce(shop.database.db, 1);
+});
+
+test("a broker that stays away makes the outbox grow, and not the process", async (t) => {
+  // What a relay has in hand is bounded by this, three times.
+  const world = await shopBehindProxy(t, {}, { batchSize: 20 });
+  if (world === undefined) return;
+  const { shop, proxy } = world;
+  const consumer = shop.deliver();
+  await shop.start();
+  await consumer.start();
+  shop.outbox.start();
+  proxy.refuse();
+  const sell = async (from: number, count: number) => {
+    for (let n = from; n < from + count; n += 20) {
+      await Promise.all(Array.from({ length: 20 }, (_, i) => shop.sell(`k${i}-${n + i}`, `k${i}`)));
+    }
+  };
+  await sell(0, 3_000);
+  collectGarbage();
+  const before = process.memoryUsage().heapUsed;
+  await sell(3_000, 5_000);
+  collectGarbage();
+  const growth = process.memoryUsage().heapUsed - before;
+  assert.equal((await shop.outbox.state()).pending, 8_000);
+  // 5 000 events in memory would be several MB.
+  assert.ok(growth < 2_000_000, `${growth} bytes`);
+  proxy.accept();
+  await assertDeliveredOnce(shop.database.db, 8_000, 120_000);
 });

@@ -39,6 +39,7 @@ const migrations: Record<string, Migration> = {
           sequence bigint generated always as identity primary key, name text not null, event_id text not null,
           attempt int4 not null
         )`.execute(db);
+      await sql`create index effects_name_idx on effects (name)`.execute(db);
     },
   },
 };
