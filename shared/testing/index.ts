@@ -12,7 +12,7 @@ export { type RabbitmqForTest, rabbitmqForTest } from "./rabbitmq.ts";
 export { type LogLine, type RecordedLog, recordLog } from "./recorded-log.ts";
 export { echo, type ServerYaml, serverConfig, startServer, type TestServer, type TestServerOptions } from "./server.ts";
 export { clientAt, clientOf, deadUrl, never, refusalOf, serverDeadline, silent, startPeer } from "./services.ts";
-export { startTcpProxy, type TcpProxy } from "./tcp-proxy.ts";
+export { type Direction, startTcpProxy, type TcpProxy, type TcpProxyTarget } from "./tcp-proxy.ts";
 export { until, within } from "./waiting.ts";
 export {
   type Answer,
