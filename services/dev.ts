@@ -1,8 +1,9 @@
-// `npm run dev`: the whole bookshop in one process, on one embedded database.
+// `npm run dev`: the whole bookshop in one process, on one embedded database, its events inside of the process.
 
 import process from "node:process";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Embedded, openEmbedded } from "#shared/database";
+import { createInProcessBroker, type InProcessBroker } from "#shared/event-bus";
 import { type App, createLifecycle, run } from "#shared/lifecycle";
 import { createLogger, type LogConfig, type Logger } from "#shared/logging";
 import { createBookApp } from "./book/app.ts";
@@ -25,7 +26,14 @@ interface DevConfig {
 
 /** Each service's own configuration; what would be one value for all four in the environment does not count. */
 function load(env: Readonly<Record<string, string | undefined>>): DevConfig {
-  const { CONFIG_FILE: _file, SERVER_PORT: _port, DATABASE_URL: _url, ...rest } = env;
+  const {
+    CONFIG_FILE: _file,
+    SERVER_PORT: _port,
+    DATABASE_URL: _database,
+    RABBITMQ_URL: _broker,
+    RABBITMQ_QUEUE: _queue,
+    ...rest
+  } = env;
   const shared = { LOG_FORMAT: "auto", ...rest };
   return {
     user: loadUserConfig(shared),
@@ -39,6 +47,7 @@ function load(env: Readonly<Record<string, string | undefined>>): DevConfig {
 function create(config: DevConfig): App {
   const logger = loggerOf({ server: { name: "dev" }, log: config.gateway.log });
   const lifecycle = createLifecycle({ logger });
+  const broker = createInProcessBroker();
   let embedded: Embedded | undefined;
   let apps: Bookshop | undefined;
 
@@ -46,9 +55,16 @@ function create(config: DevConfig): App {
     name: "embedded database",
     start: async () => {
       embedded = await openEmbedded(`pglite:${config.dataFolder}`);
-      apps = createBookshop(config, embedded);
+      apps = createBookshop(config, { embedded, broker });
     },
     stop: () => embedded?.close(),
+  });
+  lifecycle.add({
+    name: "event broker",
+    stop() {
+      const lost = broker.close();
+      if (lost > 0) logger.warn({ lost }, "events were under way, and end with this process");
+    },
   });
   for (const name of ["order", "book", "user", "gateway"] as const) {
     lifecycle.add({ name, start: () => apps?.[name].start(), stop: () => apps?.[name].stop() });
@@ -68,11 +84,17 @@ function create(config: DevConfig): App {
 
 type Bookshop = ReturnType<typeof createBookshop>;
 
-function createBookshop({ user, book, order, gateway }: DevConfig, embedded: Embedded) {
+/** What the services have in common. */
+interface Shared {
+  readonly embedded: Embedded;
+  readonly broker: InProcessBroker;
+}
+
+function createBookshop({ user, book, order, gateway }: DevConfig, shared: Shared) {
   return {
-    user: createUserApp(impatient(user), { embedded, logger: loggerOf(user) }),
-    book: createBookApp(impatient(book), { embedded, logger: loggerOf(book) }),
-    order: createOrderApp(impatient(order), { embedded, logger: loggerOf(order) }),
+    user: createUserApp(impatient(user), { ...shared, logger: loggerOf(user) }),
+    book: createBookApp(impatient(book), { ...shared, logger: loggerOf(book) }),
+    order: createOrderApp(impatient(order), { ...shared, logger: loggerOf(order) }),
     gateway: createGatewayApp(impatient(gateway), { logger: loggerOf(gateway) }),
   };
 }

@@ -164,14 +164,15 @@ test("a service that an answer needs and that is down is named, and is UNAVAILAB
   await shop.start("user");
 });
 
-/** One user, a sold-out book, one of which there are two, and that user has ordered it. */
+/** One user, a sold-out book, one of which there are two left, and that user has bought one of it. */
 async function fill({ users, books, orders }: BookshopClients): Promise<Stock> {
   const email = `${randomUUID()}@example.com`;
   const { user } = await users.createUser({ username: "ada", email, requestId });
   await books.createBook({ title: "Gone", author: "A", priceCents: 1n, stock: 0, requestId: bookRequestId });
-  const last = { title: "Two left", author: "A", priceCents: 1n, stock: 2, requestId: randomUUID() };
+  const last = { title: "Two left", author: "A", priceCents: 1n, stock: 3, requestId: randomUUID() };
   const { book } = await books.createBook(last);
-  await orders.createOrder({ ...orderOf(user!.id, book!.id), requestId: orderRequestId });
+  const { order } = await orders.createOrder({ ...orderOf(user!.id, book!.id), requestId: orderRequestId });
+  await Array.fromAsync(orders.watchOrder({ id: order!.id }));
   return { email, userId: user!.id, bookId: book!.id };
 }
 

@@ -20,7 +20,7 @@ before(async () => {
   shop = await startBookshop({ env: { USER_SERVICE_ADDRESS: `127.0.0.1:${front.port}` } });
   front.pointTo(shop.portOf("user"));
   clients = clientsAt(shop.url);
-  await clients.books.createBook({ requestId: randomUUID(), title: "T", author: "A", priceCents: 1n, stock: 1 });
+  await clients.books.createBook({ requestId: randomUUID(), title: "T", author: "A", priceCents: 1n, stock: 100 });
   await until("the chain to stand", async () => (await greeting()).includes("recommend"));
 });
 after(async () => {
@@ -118,7 +118,9 @@ describe("a greeting", () => {
 });
 
 describe("a watch", () => {
-  test("ends with UNAVAILABLE when the service that it looks at shuts down, and can be begun again", async () => {
+  test("ends with UNAVAILABLE when the service that it looks at shuts down, and can be begun again", async (t) => {
+    const release = shop.holdEvents();
+    t.after(release);
     const { user } = await clients.users.createUser({ username: "ada", email: `${randomUUID()}@example.com` });
     const { books } = await clients.books.listBooks({});
     const items = [{ bookId: books[0]!.id, quantity: 1 }];
@@ -139,7 +141,7 @@ describe("a watch", () => {
     assert.deepEqual([code, reason, domain], ["Unavailable", "SHUTTING_DOWN", "order-service"]);
 
     await shop.start("order");
-    await shop.confirm(order!.id);
+    release();
     await until("the watch to see the change", () =>
       watch().then(
         (last) => last === OrderStatus.CONFIRMED,

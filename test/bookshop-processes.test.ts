@@ -39,13 +39,20 @@ test("four processes on PostgreSQL sell a book, end with 0 on SIGTERM, and know 
   const { order } = await orders.createOrder(purchase);
   assert.equal(order?.status, OrderStatus.PENDING);
   assert.equal(order.totalCents, 2_798n);
-  const greeting = () => users.sayHello({ name: user!.id }).then(({ message }) => message);
+  let greetings = 0n;
+  const greeting = async () => {
+    greetings++;
+    return (await users.sayHello({ name: user!.id })).message;
+  };
   await until("a personal greeting", async () => (await greeting()).includes("Among Schoolchildren"));
+  const known = async () => (await users.getUser({ id: user!.id })).user!;
+  await until("the greetings to be counted", async () => (await known()).greetings === greetings);
   assert.deepEqual(await bookshop.stop(shop), [0, 0, 0, 0]);
 
   shop = await bookshop.start();
   ({ users, books, orders } = clientsAt(shop.gateway.url));
-  assert.deepEqual((await users.getUser({ id: user!.id })).user, user);
+  assert.deepEqual(await known(), { ...user, greetings });
+  // Without a broker that it shares with order-service, book-service has not heard of the order.
   assert.deepEqual((await orders.getOrder({ id: order.id })).order, order);
   assert.equal((await books.listBooks({})).books.length, 2);
   assert.deepEqual(await bookshop.stop(shop), [0, 0, 0, 0]);
@@ -70,6 +77,15 @@ test("SIGINT and SIGTERM end a service with 0 also while its database is away", 
     assert.equal((await fetch(`${service.url}/readyz`)).status, 503);
     assert.equal(await service.end(signal), 0);
   }
+});
+
+test("a service whose broker is away starts and is not ready, and ends with 0 on SIGTERM", async () => {
+  const broker = `127.0.0.1:${await freePort()}`;
+  const env = { SERVER_PORT: "0", DATABASE_URL: "pglite:memory", RABBITMQ_URL: `amqp://${broker}` };
+  const service = await startService("user", env);
+  await clientsAt(service.url).users.sayHello({ name: "Ada" });
+  assert.equal((await fetch(`${service.url}/readyz`)).status, 503);
+  assert.equal(await service.end(), 0);
 });
 
 test("a bad configuration ends each service with 78, and every fault is on stderr by its path", async (t) => {

@@ -123,10 +123,11 @@ describe("a page", { skip, timeout: 120_000 }, () => {
       });
 
       test("follows a stream, item by item", async () => {
+        const release = shop.holdEvents();
         const id = await newOrder();
         // The page asks for the change only once it has seen what was before.
         const change = `change_${randomUUID().replaceAll("-", "")}`;
-        await page.exposeFunction(change, () => shop.confirm(id));
+        await page.exposeFunction(change, release);
         const seen = await page.evaluate(
           async ({ url, transport, id, change }) => {
             const { createClient } = await import("@connectrpc/connect");

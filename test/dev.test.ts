@@ -5,6 +5,7 @@ import { randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { after, type TestContext, test } from "node:test";
+import { OrderStatus } from "#gen/order/v1/order_pb.ts";
 import { until, within } from "#shared/testing";
 import { clientsAt } from "./support/clients.ts";
 import { freePort } from "./support/free-port.ts";
@@ -58,14 +59,25 @@ test("npm run dev", { timeout: 180_000 }, async (t) => {
       ),
     );
     const { order } = await orders.createOrder(purchase);
+    const [bought] = purchase.items;
+    const left = seeds.map((book) => (book.id === bought!.bookId ? book.stock - 1 : book.stock));
+    const stocks = async () => (await books.listBooks({})).books.map(({ stock }) => stock);
+    const updates = await within(Array.fromAsync(orders.watchOrder({ id: order!.id })), "the order's end");
+    const sold = updates.at(-1)!.order!;
+    assert.equal(sold.status, OrderStatus.CONFIRMED);
+    assert.deepEqual(await stocks(), left);
+    await users.sayHello({ name: "ada" });
+    const greeted = { ...user, greetings: 1n };
+    const known = async () => (await users.getUser({ id: user!.id })).user!;
+    await until("the greeting to be counted", async () => (await known()).greetings === 1n);
     assert.equal(await running.end("SIGINT"), 0);
     assert.ok(existsSync(join(dev.folder, ".data/dev")), "where it keeps its data unless told otherwise");
 
     running = dev.run();
     await running.line(/^ +curl /);
-    assert.deepEqual((await users.getUser({ id: user!.id })).user, user);
-    assert.deepEqual((await orders.getOrder({ id: order!.id })).order, order);
-    assert.deepEqual((await books.listBooks({})).books, seeds);
+    assert.deepEqual(await known(), greeted);
+    assert.deepEqual((await orders.getOrder({ id: sold.id })).order, sold);
+    assert.deepEqual(await stocks(), left);
     assert.equal(await running.end("SIGTERM"), 0);
   });
 });

@@ -1,19 +1,24 @@
 import { createDatabase, type Embedded } from "#shared/database";
+import { createEventBus, createInbox, createOutbox, type InProcessBroker } from "#shared/event-bus";
 import { type App, createLifecycle, createReadiness } from "#shared/lifecycle";
 import { createLogger, type Logger } from "#shared/logging";
 import { createServer } from "#shared/server";
 import { createTransportPool } from "#shared/transport-pool";
 import { type Books, createBooks } from "./books.ts";
 import type { BookConfig } from "./config.ts";
+import { bookConsumers, bookEvents } from "./events.ts";
 import { migrations } from "./migrations.ts";
 import { ordersOfOrderService } from "./peers.ts";
 import { type BookTables, createBookRepository } from "./repository.ts";
+import { createReserve } from "./reservations.ts";
 import { bookRoutes } from "./routes.ts";
 
 /** What several services in one process share, and tests replace. */
 export interface BookAppOverrides {
   readonly logger?: Logger;
   readonly embedded?: Embedded;
+  /** Instead of the app's own, when the configuration has no RabbitMQ. */
+  readonly broker?: InProcessBroker;
 }
 
 export interface BookApp extends App {
@@ -25,10 +30,13 @@ export interface BookApp extends App {
   ready(signal?: AbortSignal): Promise<void>;
 }
 
+/** How long a stop waits for handlers that run; what they have not done comes again. */
+const CONSUMERS_STOP_MS = 10_000;
+
 /** book-service, made of its parts. */
 export function createBookApp(config: BookConfig, overrides: BookAppOverrides = {}): BookApp {
-  const { logger = createLogger({ name: config.server.name, config: config.log }), embedded } = overrides;
-  if (config.rabbitmq?.enabled) logger.warn("rabbitmq is configured, and this version does not carry it out");
+  const { logger = createLogger({ name: config.server.name, config: config.log }), embedded, broker } = overrides;
+  const { name: source } = config.server;
   const readiness = createReadiness();
   const database = createDatabase<BookTables>({
     config: config.database,
@@ -38,22 +46,52 @@ export function createBookApp(config: BookConfig, overrides: BookAppOverrides = 
     readiness,
     ...(embedded === undefined ? {} : { embedded }),
   });
-  const pool = createTransportPool(config.grpcClients, { logger, caller: config.server.name });
+  const { db } = database;
+  const pool = createTransportPool(config.grpcClients, { logger, caller: source });
+  const bus = createEventBus({
+    config: config.rabbitmq,
+    source,
+    logger,
+    readiness,
+    ...(broker === undefined ? {} : { broker }),
+  });
+  const outbox = createOutbox({ db, bus, config: config.rabbitmq, source, logger });
+  // An order a transaction: one with several would lock their books in an order that is nobody's, and meet deadlocks.
+  const inbox = createInbox<BookTables>({ db, logger, batchSize: 1 });
+  const events = bookEvents(outbox);
   const books = createBooks({
-    repository: createBookRepository(database.db),
+    repository: createBookRepository(db, events),
     orders: ordersOfOrderService(pool),
     logger,
+  });
+  const consumers = bookConsumers({
+    bus,
+    inbox,
+    reserveIn: (tx) => createReserve({ repository: createBookRepository(tx, events), logger }),
   });
   const server = createServer({ config: config.server, logger, readiness, routes: bookRoutes(books) });
 
   const lifecycle = createLifecycle({ logger });
   lifecycle.add({ name: "database", start: () => database.start(), stop: () => database.close() });
   lifecycle.add({ name: "transport pool", start: () => pool.connect(), stop: () => pool.close() });
+  lifecycle.add({ name: "event bus", start: (signal) => bus.start(signal), stop: (signal) => bus.close(signal) });
+  lifecycle.add({ name: "inbox", start: () => inbox.start(), stop: () => inbox.stop() });
+  lifecycle.add({ name: "outbox", start: () => outbox.start(), stop: (signal) => outbox.stop(signal) });
   lifecycle.add({
     name: "server",
     start: () => server.start(),
     stop: (signal) => server.stop(signal),
     stopTimeoutMs: server.stopTimeoutMs,
+  });
+  lifecycle.add({
+    name: "consumers",
+    start: async () => {
+      for (const consumer of consumers) await consumer.start();
+    },
+    stop: async (signal) => {
+      await Promise.all(consumers.map((consumer) => consumer.close(signal)));
+    },
+    stopTimeoutMs: CONSUMERS_STOP_MS,
   });
 
   return {

@@ -2,6 +2,7 @@ import { v7 as uuid } from "uuid";
 import { DomainError } from "#shared/errors";
 import type { Logger } from "#shared/logging";
 import { createRecommender, type Orders } from "./recommender.ts";
+import type { PlacedOrder, Reservation } from "./reservations.ts";
 
 export interface Book {
   readonly id: string;
@@ -27,6 +28,8 @@ export interface BookRepository {
   findAll(ids: readonly string[]): Promise<Book[]>;
   /** Of all authors, or of one. */
   findNewestInStock(filter: { author?: string; except: readonly string[] }): Promise<Book | undefined>;
+  /** Takes all of the order's books out of the stock, or none of them. The second time it answers what the first did. */
+  reserve(order: PlacedOrder): Promise<Reservation>;
   /** Oldest first. @throws DomainError PAGE_TOKEN_INVALID */
   list(page: { size: number; token: string }): Promise<BookPage>;
 }

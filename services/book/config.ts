@@ -13,7 +13,7 @@ export const bookConfigSection = section({
   database: databaseSection.prefault({ url: "pglite:.data/book" }),
   /** `order-service`, for recommendations; without it they know nobody's orders. */
   grpc_clients: grpcClientsSection,
-  rabbitmq: rabbitmqSection.optional(),
+  rabbitmq: rabbitmqSection.prefault({ enabled: false, exchange: "bookshop", queue: "book_service_queue" }),
 });
 
 export type BookConfig = z.output<typeof bookConfigSection>;

@@ -1,10 +1,26 @@
 import { decodePageToken, encodePageToken } from "#shared/database";
 import type { Book, BookRepository } from "./books.ts";
+import type { PlacedOrder, Reservation } from "./reservations.ts";
 
-/** For tests. It keeps the contract in repository.test.ts. */
+/** For tests. It keeps the contract in repository.test.ts, and announces nothing. */
 export function createMemoryRepository(): BookRepository {
   const books: Book[] = [];
   const byRequestId = new Map<string, Book>();
+  const reservations = new Map<string, Reservation>();
+
+  function take({ items }: PlacedOrder): Reservation {
+    for (const { bookId, quantity } of items) {
+      const available = books.find(({ id }) => id === bookId)?.stock ?? 0;
+      if (available < quantity) return { outcome: "REJECTED", bookId, requested: quantity, available };
+    }
+    for (const { bookId, quantity } of items) {
+      const index = books.findIndex(({ id }) => id === bookId);
+      const book = books[index];
+      if (book !== undefined) books[index] = { ...book, stock: book.stock - quantity, updatedAt: new Date() };
+    }
+    return { outcome: "RESERVED" };
+  }
+
   return {
     async create(book, requestId) {
       const first = byRequestId.get(requestId);
@@ -20,6 +36,11 @@ export function createMemoryRepository(): BookRepository {
         ({ id, author, stock }) =>
           stock > 0 && !filter.except.includes(id) && (filter.author === undefined || filter.author === author),
       ),
+    async reserve(order) {
+      const reservation = reservations.get(order.id) ?? take(order);
+      reservations.set(order.id, reservation);
+      return reservation;
+    },
     async list({ size, token }) {
       const [from] = decodePageToken("books", token, ["int4"]) ?? [0];
       const to = from + size;

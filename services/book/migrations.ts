@@ -1,5 +1,6 @@
 import { sql } from "kysely";
 import type { Migration } from "#shared/database";
+import { inboxMigration, outboxMigration } from "#shared/event-bus";
 
 export const migrations: Readonly<Record<string, Migration>> = {
   "001_books": {
@@ -19,6 +20,21 @@ export const migrations: Readonly<Record<string, Migration>> = {
         .addCheckConstraint("books_stock_check", sql`stock >= 0`)
         .execute();
       await db.schema.createIndex("books_author_id_idx").on("books").columns(["author", "id"]).execute();
+    },
+  },
+  "002_outbox": outboxMigration,
+  "003_inbox": inboxMigration,
+  "004_reservations": {
+    async up(db) {
+      await db.schema
+        .createTable("reservations")
+        .addColumn("order_id", "uuid", (column) => column.primaryKey())
+        .addColumn("outcome", "text", (column) => column.notNull())
+        .addColumn("book_id", "uuid")
+        .addColumn("requested", "int4")
+        .addColumn("available", "int4")
+        .addColumn("created_at", "timestamptz(3)", (column) => column.notNull())
+        .execute();
     },
   },
 };

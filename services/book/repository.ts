@@ -1,7 +1,8 @@
-import { type Kysely, type Selectable, sql } from "kysely";
+import { type Kysely, type Selectable, sql, type Transaction } from "kysely";
 import { validate as isUuid } from "uuid";
-import { decodePageToken, encodePageToken, violatedConstraint } from "#shared/database";
+import { decodePageToken, encodePageToken, inTransaction, violatedConstraint } from "#shared/database";
 import type { Book, BookRepository } from "./books.ts";
+import type { PlacedOrder, Reservation, Shortage } from "./reservations.ts";
 
 export interface BookTables {
   books: {
@@ -15,9 +16,26 @@ export interface BookTables {
     created_at: Date;
     updated_at: Date;
   };
+  /** What became of each order. */
+  reservations: {
+    order_id: string;
+    outcome: Reservation["outcome"];
+    /** The shortage, when it was rejected. */
+    book_id: string | null;
+    requested: number | null;
+    available: number | null;
+    created_at: Date;
+  };
 }
 
-export function createBookRepository(db: Kysely<BookTables>): BookRepository {
+/** What others are told, in the transaction of the change that it tells of. */
+export interface BookEvents {
+  reserved(tx: Transaction<BookTables>, orderId: string): Promise<void>;
+  rejected(tx: Transaction<BookTables>, orderId: string, shortage: Shortage): Promise<void>;
+}
+
+/** Every reservation is announced by `events`, a repeated one again. On a transaction it works in that one. */
+export function createBookRepository(db: Kysely<BookTables>, events: BookEvents): BookRepository {
   async function findBy(column: "id" | "request_id", value: string): Promise<Book | undefined> {
     const row = await db.selectFrom("books").selectAll().where(column, "=", value).executeTakeFirst();
     return row && toBook(row);
@@ -61,6 +79,15 @@ export function createBookRepository(db: Kysely<BookTables>): BookRepository {
       return row && toBook(row);
     },
 
+    reserve(order) {
+      return inTransaction(db, async (tx) => {
+        const reservation = (await isFirst(tx, order.id)) ? await take(tx, order) : await reservationOf(tx, order.id);
+        if (reservation.outcome === "RESERVED") await events.reserved(tx, order.id);
+        else await events.rejected(tx, order.id, reservation);
+        return reservation;
+      });
+    },
+
     async list({ size, token }) {
       const after = decodePageToken("books", token, ["uuid"]);
       const rows = await db
@@ -75,6 +102,62 @@ export function createBookRepository(db: Kysely<BookTables>): BookRepository {
       return { books, nextToken: rows.length > size && last ? encodePageToken("books", [last.id]) : "" };
     },
   };
+}
+
+/** The row comes before the outcome: a copy of the order that is handled elsewhere waits here until that is known. */
+async function isFirst(tx: Transaction<BookTables>, orderId: string): Promise<boolean> {
+  const row = await tx
+    .insertInto("reservations")
+    .values({ order_id: orderId, outcome: "RESERVED", created_at: new Date() })
+    .onConflict((conflict) => conflict.column("order_id").doNothing())
+    .returning("order_id")
+    .executeTakeFirst();
+  return row !== undefined;
+}
+
+async function reservationOf(tx: Transaction<BookTables>, orderId: string): Promise<Reservation> {
+  const row = await tx.selectFrom("reservations").selectAll().where("order_id", "=", orderId).executeTakeFirstOrThrow();
+  if (row.outcome === "RESERVED") return { outcome: "RESERVED" };
+  return {
+    outcome: "REJECTED",
+    bookId: row.book_id ?? "",
+    requested: row.requested ?? 0,
+    available: row.available ?? 0,
+  };
+}
+
+/** All of the order's books, or none. */
+async function take(tx: Transaction<BookTables>, { id, items }: PlacedOrder): Promise<Reservation> {
+  const ids = items.map(({ bookId }) => bookId);
+  // In one order everywhere: two that wait for each other's books would be a deadlock.
+  const rows = await tx
+    .selectFrom("books")
+    .select(["id", "stock"])
+    .where("id", "=", sql<string>`any(${uuids(ids)})`)
+    .orderBy("id")
+    .forUpdate()
+    .execute();
+  const stock = new Map(rows.map((row) => [row.id, row.stock]));
+  for (const { bookId, quantity } of items) {
+    const available = stock.get(bookId) ?? 0;
+    if (available >= quantity) continue;
+    const shortage = { book_id: bookId, requested: quantity, available };
+    await tx
+      .updateTable("reservations")
+      .set({ outcome: "REJECTED", ...shortage })
+      .where("order_id", "=", id)
+      .execute();
+    return { outcome: "REJECTED", bookId, requested: quantity, available };
+  }
+  const taken = sql<{ id: string; quantity: number }>`
+    unnest(${ids}::uuid[], ${items.map(({ quantity }) => quantity)}::int4[])`;
+  await tx
+    .updateTable("books")
+    .from(taken.as<"taken">(sql`taken (id, quantity)`))
+    .set((eb) => ({ stock: eb("books.stock", "-", eb.ref("taken.quantity")), updated_at: new Date() }))
+    .whereRef("books.id", "=", "taken.id")
+    .execute();
+  return { outcome: "RESERVED" };
 }
 
 /** One parameter, however many they are. */

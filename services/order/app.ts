@@ -1,19 +1,25 @@
 import { createDatabase, type Embedded } from "#shared/database";
+import { createEventBus, createInbox, createOutbox, type InProcessBroker } from "#shared/event-bus";
 import { type App, createLifecycle, createReadiness } from "#shared/lifecycle";
 import { createLogger, type Logger } from "#shared/logging";
 import { createServer } from "#shared/server";
 import { createTransportPool } from "#shared/transport-pool";
+import { createOrderChanges } from "./changes.ts";
 import type { OrderConfig } from "./config.ts";
+import { orderConsumers, orderEvents } from "./events.ts";
 import { migrations } from "./migrations.ts";
 import { createOrders, type Orders } from "./orders.ts";
 import { peersOf } from "./peers.ts";
 import { createOrderRepository, type OrderTables } from "./repository.ts";
 import { orderRoutes } from "./routes.ts";
+import { createSettle } from "./settlement.ts";
 
 /** What several services in one process share, and tests replace. */
 export interface OrderAppOverrides {
   readonly logger?: Logger;
   readonly embedded?: Embedded;
+  /** Instead of the app's own, when the configuration has no RabbitMQ. */
+  readonly broker?: InProcessBroker;
 }
 
 export interface OrderApp extends App {
@@ -25,14 +31,17 @@ export interface OrderApp extends App {
   ready(signal?: AbortSignal): Promise<void>;
 }
 
+/** How long a stop waits for handlers that run; what they have not done comes again. */
+const CONSUMERS_STOP_MS = 10_000;
+
 /**
  * order-service, made of its parts.
  *
  * @throws RangeError when user-service or book-service is not configured
  */
 export function createOrderApp(config: OrderConfig, overrides: OrderAppOverrides = {}): OrderApp {
-  const { logger = createLogger({ name: config.server.name, config: config.log }), embedded } = overrides;
-  if (config.rabbitmq?.enabled) logger.warn("rabbitmq is configured, and this version does not carry it out");
+  const { logger = createLogger({ name: config.server.name, config: config.log }), embedded, broker } = overrides;
+  const { name: source } = config.server;
   const readiness = createReadiness();
   const database = createDatabase<OrderTables>({
     config: config.database,
@@ -42,22 +51,54 @@ export function createOrderApp(config: OrderConfig, overrides: OrderAppOverrides
     readiness,
     ...(embedded === undefined ? {} : { embedded }),
   });
-  const pool = createTransportPool(config.grpcClients, { logger, caller: config.server.name });
+  const { db } = database;
+  const pool = createTransportPool(config.grpcClients, { logger, caller: source });
+  const bus = createEventBus({
+    config: config.rabbitmq,
+    source,
+    logger,
+    readiness,
+    ...(broker === undefined ? {} : { broker }),
+  });
+  const outbox = createOutbox({ db, bus, config: config.rabbitmq, source, logger });
+  const inbox = createInbox<OrderTables>({ db, logger });
+  const events = orderEvents(outbox);
+  const changes = createOrderChanges();
   const orders = createOrders({
-    repository: createOrderRepository(database.db),
+    repository: createOrderRepository(db, events),
     peers: peersOf(pool),
+    changes,
     watchIntervalMs: config.watchIntervalMs,
+  });
+  const consumers = orderConsumers({
+    bus,
+    inbox,
+    settleIn: (tx) => createSettle({ repository: createOrderRepository(tx, events), logger }),
+    changes,
   });
   const server = createServer({ config: config.server, logger, readiness, routes: orderRoutes(orders) });
 
   const lifecycle = createLifecycle({ logger });
   lifecycle.add({ name: "database", start: () => database.start(), stop: () => database.close() });
   lifecycle.add({ name: "transport pool", start: () => pool.connect(), stop: () => pool.close() });
+  lifecycle.add({ name: "event bus", start: (signal) => bus.start(signal), stop: (signal) => bus.close(signal) });
+  lifecycle.add({ name: "inbox", start: () => inbox.start(), stop: () => inbox.stop() });
+  lifecycle.add({ name: "outbox", start: () => outbox.start(), stop: (signal) => outbox.stop(signal) });
   lifecycle.add({
     name: "server",
     start: () => server.start(),
     stop: (signal) => server.stop(signal),
     stopTimeoutMs: server.stopTimeoutMs,
+  });
+  lifecycle.add({
+    name: "consumers",
+    start: async () => {
+      for (const consumer of consumers) await consumer.start();
+    },
+    stop: async (signal) => {
+      await Promise.all(consumers.map((consumer) => consumer.close(signal)));
+    },
+    stopTimeoutMs: CONSUMERS_STOP_MS,
   });
 
   return {

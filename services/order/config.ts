@@ -13,9 +13,12 @@ export const orderConfigSection = section({
   database: databaseSection.prefault({ url: "pglite:.data/order" }),
   /** `user-service` and `book-service`, both needed. */
   grpc_clients: grpcClientsSection,
-  rabbitmq: rabbitmqSection.optional(),
-  /** How often a watched order is looked at. Each look of each watch is a query of one row and its items. */
-  watch_interval: duration("500ms", { min: "10ms" }),
+  rabbitmq: rabbitmqSection.prefault({ enabled: false, exchange: "bookshop", queue: "order_service_queue" }),
+  /**
+   * How often a watched order is looked at besides, should word of its change be lost. Each look of each watch is a query
+   * of one row and its items.
+   */
+  watch_interval: duration("5s", { min: "10ms" }),
 });
 
 export type OrderConfig = z.output<typeof orderConfigSection>;

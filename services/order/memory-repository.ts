@@ -1,12 +1,8 @@
 import { decodePageToken, encodePageToken } from "#shared/database";
-import type { Order, OrderRepository, OrderStatus } from "./orders.ts";
+import type { Order, OrderRepository } from "./orders.ts";
 
-export interface MemoryRepository extends OrderRepository {
-  setStatus(id: string, status: OrderStatus): void;
-}
-
-/** For tests. It keeps the contract in repository.test.ts. */
-export function createMemoryRepository(): MemoryRepository {
+/** For tests. It keeps the contract in repository.test.ts, and announces nothing. */
+export function createMemoryRepository(): OrderRepository {
   /** Newest first. */
   const orders: Order[] = [];
   const idByRequestId = new Map<string, string>();
@@ -29,10 +25,12 @@ export function createMemoryRepository(): MemoryRepository {
       const to = from + size;
       return { orders: found.slice(from, to), nextToken: to < found.length ? encodePageToken(list, [to]) : "" };
     },
-    setStatus(id, status) {
+    async settle(id, settlement) {
       const index = orders.findIndex((order) => order.id === id);
       const order = orders[index];
-      if (order !== undefined) orders[index] = { ...order, status, updatedAt: new Date() };
+      if (order?.status !== "PENDING") return false;
+      orders[index] = { ...order, ...settlement, updatedAt: new Date() };
+      return true;
     },
   };
 }

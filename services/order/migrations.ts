@@ -1,4 +1,5 @@
 import type { Migration } from "#shared/database";
+import { inboxMigration, outboxMigration } from "#shared/event-bus";
 
 export const migrations: Readonly<Record<string, Migration>> = {
   "001_orders": {
@@ -25,6 +26,13 @@ export const migrations: Readonly<Record<string, Migration>> = {
         .addColumn("unit_price_cents", "int8", (column) => column.notNull())
         .addPrimaryKeyConstraint("order_items_pkey", ["order_id", "position"])
         .execute();
+    },
+  },
+  "002_outbox": outboxMigration,
+  "003_inbox": inboxMigration,
+  "004_cancel_reason": {
+    async up(db) {
+      await db.schema.alterTable("orders").addColumn("cancel_reason", "text").execute();
     },
   },
 };

@@ -1,5 +1,6 @@
 import { v7 as uuid } from "uuid";
 import { DomainError } from "#shared/errors";
+import type { OrderChanges } from "./changes.ts";
 import { watch } from "./watch.ts";
 
 export interface Order {
@@ -9,6 +10,8 @@ export interface Order {
   readonly items: readonly OrderItem[];
   readonly totalCents: bigint;
   readonly status: OrderStatus;
+  /** Of a CANCELLED one. */
+  readonly cancelReason?: CancelReason;
   readonly createdAt: Date;
   readonly updatedAt: Date;
 }
@@ -23,6 +26,14 @@ export interface OrderItem {
 
 export type OrderStatus = "PENDING" | "CONFIRMED" | "CANCELLED";
 
+/** Why an order was cancelled: order.v1.OrderCancelReason. */
+export type CancelReason = "OUT_OF_STOCK";
+
+/** How a PENDING order ends. */
+export type Settlement =
+  | { readonly status: "CONFIRMED" }
+  | { readonly status: "CANCELLED"; readonly cancelReason: CancelReason };
+
 /** The reasons of this domain's errors: order.v1.OrderErrorReason. */
 export type OrderErrorReason =
   | "ORDER_NOT_FOUND"
@@ -36,6 +47,8 @@ export interface OrderRepository {
   create(order: Order, requestId: string): Promise<Order>;
   find(id: string): Promise<Order | undefined>;
   findByRequestId(requestId: string): Promise<Order | undefined>;
+  /** Ends a PENDING order. False when there is none that is: one that has ended stays as it is. */
+  settle(id: string, settlement: Settlement): Promise<boolean>;
   /** Newest first, of everybody or of one user. @throws DomainError PAGE_TOKEN_INVALID */
   list(page: OrderPageRequest): Promise<OrderPage>;
 }
@@ -86,10 +99,12 @@ export interface Orders {
 export interface OrdersOptions {
   readonly repository: OrderRepository;
   readonly peers: Peers;
+  /** What is told of a change may get lost: a watch looks by itself too. */
+  readonly changes: Pick<OrderChanges, "listen">;
   readonly watchIntervalMs: number;
 }
 
-export function createOrders({ repository, peers, watchIntervalMs }: OrdersOptions): Orders {
+export function createOrders({ repository, peers, changes, watchIntervalMs }: OrdersOptions): Orders {
   async function get(id: string): Promise<Order> {
     const order = await repository.find(id);
     if (order !== undefined) return order;
@@ -132,7 +147,13 @@ export function createOrders({ repository, peers, watchIntervalMs }: OrdersOptio
 
     get,
     list: (page) => repository.list(page),
-    watch: (id, signal) => watch({ read: () => get(id), intervalMs: watchIntervalMs, signal }),
+    watch: (id, signal) =>
+      watch({
+        read: () => get(id),
+        listen: (listener) => changes.listen(id, listener),
+        intervalMs: watchIntervalMs,
+        signal,
+      }),
   };
 }
 

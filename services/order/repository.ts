@@ -1,7 +1,7 @@
-import { type Kysely, type Selectable, sql } from "kysely";
+import { type Kysely, type Selectable, sql, type Transaction } from "kysely";
 import { validate as isUuid } from "uuid";
-import { decodePageToken, encodePageToken, violatedConstraint } from "#shared/database";
-import type { Order, OrderItem, OrderRepository, OrderStatus } from "./orders.ts";
+import { decodePageToken, encodePageToken, inTransaction } from "#shared/database";
+import type { CancelReason, Order, OrderItem, OrderRepository, OrderStatus, Settlement } from "./orders.ts";
 
 export interface OrderTables {
   orders: {
@@ -9,6 +9,7 @@ export interface OrderTables {
     user_id: string;
     total_cents: bigint;
     status: OrderStatus;
+    cancel_reason: CancelReason | null;
     request_id: string;
     created_at: Date;
     updated_at: Date;
@@ -27,7 +28,17 @@ export interface OrderTables {
 type OrderRow = Selectable<OrderTables["orders"]>;
 type ItemRow = Selectable<OrderTables["order_items"]>;
 
-export function createOrderRepository(db: Kysely<OrderTables>): OrderRepository {
+/** What others are told, in the transaction of the change that it tells of. */
+export interface OrderEvents {
+  placed(tx: Transaction<OrderTables>, order: Order): Promise<void>;
+  confirmed(tx: Transaction<OrderTables>, order: OrderIds): Promise<void>;
+  cancelled(tx: Transaction<OrderTables>, order: OrderIds, reason: CancelReason): Promise<void>;
+}
+
+export type OrderIds = Pick<Order, "id" | "userId">;
+
+/** Every change is announced by `events`. On a transaction it works in that one. */
+export function createOrderRepository(db: Kysely<OrderTables>, events: OrderEvents): OrderRepository {
   async function findBy(column: "id" | "request_id", value: string): Promise<Order | undefined> {
     const row = await db.selectFrom("orders").selectAll().where(column, "=", value).executeTakeFirst();
     return row && (await withItems([row]))[0];
@@ -48,21 +59,26 @@ export function createOrderRepository(db: Kysely<OrderTables>): OrderRepository 
 
   return {
     async create(order, requestId) {
-      try {
-        await db.transaction().execute(async (trx) => {
-          await trx.insertInto("orders").values(toRow(order, requestId)).execute();
-          await trx
-            .insertInto("order_items")
-            .values(order.items.map(toItemRow(order.id)))
-            .execute();
-        });
-        return order;
-      } catch (error) {
-        if (violatedConstraint(error) !== "orders_request_id_key") throw error;
-        const first = await findBy("request_id", requestId);
-        if (first === undefined) throw error;
-        return first;
-      }
+      const isNew = await inTransaction(db, async (tx) => {
+        // Another by the same request that is under way is waited for.
+        const row = await tx
+          .insertInto("orders")
+          .values(toRow(order, requestId))
+          .onConflict((conflict) => conflict.column("request_id").doNothing())
+          .returning("id")
+          .executeTakeFirst();
+        if (row === undefined) return false;
+        await tx
+          .insertInto("order_items")
+          .values(order.items.map(toItemRow(order.id)))
+          .execute();
+        await events.placed(tx, order);
+        return true;
+      });
+      if (isNew) return order;
+      const first = await findBy("request_id", requestId);
+      if (first === undefined) throw new Error(`the order of the request ${requestId} is there and cannot be found`);
+      return first;
     },
 
     async find(id) {
@@ -70,6 +86,24 @@ export function createOrderRepository(db: Kysely<OrderTables>): OrderRepository 
     },
 
     findByRequestId: (requestId) => findBy("request_id", requestId),
+
+    async settle(id, settlement) {
+      if (!isUuid(id)) return false;
+      return inTransaction(db, async (tx) => {
+        const row = await tx
+          .updateTable("orders")
+          .set({ status: settlement.status, cancel_reason: cancelReasonOf(settlement), updated_at: new Date() })
+          .where("id", "=", id)
+          .where("status", "=", "PENDING")
+          .returning(["id", "user_id"])
+          .executeTakeFirst();
+        if (row === undefined) return false;
+        const order = { id: row.id, userId: row.user_id };
+        if (settlement.status === "CONFIRMED") await events.confirmed(tx, order);
+        else await events.cancelled(tx, order, settlement.cancelReason);
+        return true;
+      });
+    },
 
     async list({ size, token, userId }) {
       const list = userId === undefined ? "orders" : `orders user=${userId}`;
@@ -96,10 +130,15 @@ function toRow(order: Order, requestId: string): OrderTables["orders"] {
     user_id: order.userId,
     total_cents: order.totalCents,
     status: order.status,
+    cancel_reason: order.cancelReason ?? null,
     request_id: requestId,
     created_at: order.createdAt,
     updated_at: order.updatedAt,
   };
+}
+
+function cancelReasonOf(settlement: Settlement): CancelReason | null {
+  return settlement.status === "CANCELLED" ? settlement.cancelReason : null;
 }
 
 function toItemRow(orderId: string) {
@@ -125,6 +164,7 @@ function toOrder(row: OrderRow, items: readonly ItemRow[]): Order {
     })),
     totalCents: row.total_cents,
     status: row.status,
+    ...(row.cancel_reason === null ? {} : { cancelReason: row.cancel_reason }),
     createdAt: row.created_at,
     updatedAt: row.updated_at,
   };

@@ -3,11 +3,20 @@ import { randomUUID } from "node:crypto";
 import { describe, test } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { v7 as uuid } from "uuid";
-import { OrderErrorReasonSchema, OrderService, OrderStatus, OrderStatusSchema } from "#gen/order/v1/order_pb.ts";
+import {
+  OrderCancelReason,
+  OrderCancelReasonSchema,
+  OrderErrorReasonSchema,
+  OrderService,
+  OrderStatus,
+  OrderStatusSchema,
+} from "#gen/order/v1/order_pb.ts";
 import { markPeerError } from "#shared/errors";
 import { clientOf, refusalOf } from "#shared/testing";
+import { createOrderChanges } from "./changes.ts";
 import { createMemoryRepository } from "./memory-repository.ts";
 import {
+  type CancelReason,
   createOrders,
   type OfferedBook,
   type OrderErrorReason,
@@ -34,7 +43,7 @@ function start(overrides: Partial<Peers> = {}) {
     ...overrides,
   };
   const repository = createMemoryRepository();
-  const orders = createOrders({ repository, peers, watchIntervalMs: 1 });
+  const orders = createOrders({ repository, peers, changes: createOrderChanges(), watchIntervalMs: 1 });
   return { client: clientOf(OrderService, orderRoutes(orders)), repository, asked };
 }
 
@@ -53,7 +62,7 @@ describe("CreateOrder", () => {
     const { client } = start();
     const { order } = await client.createOrder(newOrder());
     assert.ok(order);
-    const { id, userId, items, totalCents, status, createdAt, updatedAt } = order;
+    const { id, userId, items, totalCents, status, cancelReason, createdAt, updatedAt } = order;
     assert.match(id, /^[0-9a-f]{8}-[0-9a-f]{4}-7/);
     assert.equal(userId, ada);
     assert.deepEqual(
@@ -64,7 +73,7 @@ describe("CreateOrder", () => {
       ],
     );
     assert.equal(totalCents, 8_794n);
-    assert.equal(status, OrderStatus.PENDING);
+    assert.deepEqual([status, cancelReason], [OrderStatus.PENDING, OrderCancelReason.UNSPECIFIED]);
     assert.ok(createdAt);
     assert.deepEqual(updatedAt, createdAt);
   });
@@ -200,6 +209,14 @@ describe("GetOrder", () => {
     assert.deepEqual((await client.getOrder({ id: order?.id ?? "" })).order, order);
   });
 
+  test("says why an order was cancelled", async () => {
+    const { client, repository } = start();
+    const { order } = await client.createOrder(newOrder());
+    await repository.settle(order?.id ?? "", { status: "CANCELLED", cancelReason: "OUT_OF_STOCK" });
+    const { order: now } = await client.getOrder({ id: order?.id ?? "" });
+    assert.deepEqual([now?.status, now?.cancelReason], [OrderStatus.CANCELLED, OrderCancelReason.OUT_OF_STOCK]);
+  });
+
   test("refuses an unknown id", async () => {
     assert.deepEqual(await refusalOf(start().client.getOrder({ id: "nothing" })), {
       code: "not_found",
@@ -246,7 +263,7 @@ describe("WatchOrder", () => {
     const statuses: OrderStatus[] = [];
     for await (const answer of client.watchOrder({ id: order?.id ?? "" })) {
       statuses.push(answer.order?.status ?? OrderStatus.UNSPECIFIED);
-      repository.setStatus(order?.id ?? "", "CANCELLED");
+      await repository.settle(order?.id ?? "", { status: "CANCELLED", cancelReason: "OUT_OF_STOCK" });
     }
     assert.deepEqual(statuses, [OrderStatus.PENDING, OrderStatus.CANCELLED]);
   });
@@ -281,9 +298,11 @@ test("the reasons and statuses of the domain are those of the contract", () => {
     REQUEST_ID_REUSED: true,
   };
   const statuses: Record<Status, true> = { PENDING: true, CONFIRMED: true, CANCELLED: true };
+  const cancelReasons: Record<CancelReason, true> = { OUT_OF_STOCK: true };
   for (const [domain, { values }] of [
     [reasons, OrderErrorReasonSchema],
     [statuses, OrderStatusSchema],
+    [cancelReasons, OrderCancelReasonSchema],
   ] as const) {
     const contract = values.map(({ localName }) => localName);
     assert.deepEqual(["UNSPECIFIED", ...Object.keys(domain)].sort(), contract.sort());

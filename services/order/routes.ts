@@ -1,6 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import { type OrderSchema, OrderService, OrderStatus } from "#gen/order/v1/order_pb.ts";
+import { OrderCancelReason, type OrderSchema, OrderService, OrderStatus } from "#gen/order/v1/order_pb.ts";
 import type { Routes } from "#shared/server";
 import type { Order, Orders } from "./orders.ts";
 
@@ -31,13 +31,14 @@ export function orderRoutes(orders: Orders): Routes {
 }
 
 function toProto(order: Order): MessageInitShape<typeof OrderSchema> {
-  const { id, userId, items, totalCents, status, createdAt, updatedAt } = order;
+  const { id, userId, items, totalCents, status, cancelReason = "UNSPECIFIED", createdAt, updatedAt } = order;
   return {
     id,
     userId,
     items: [...items],
     totalCents,
     status: OrderStatus[status],
+    cancelReason: OrderCancelReason[cancelReason],
     createdAt: timestampFromDate(createdAt),
     updatedAt: timestampFromDate(updatedAt),
   };

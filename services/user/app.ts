@@ -1,9 +1,12 @@
 import { createDatabase, type Embedded } from "#shared/database";
+import { createEventBus, createInbox, createOutbox, type InProcessBroker } from "#shared/event-bus";
 import { type App, createLifecycle, createReadiness } from "#shared/lifecycle";
 import { createLogger, type Logger } from "#shared/logging";
 import { createServer } from "#shared/server";
 import { createTransportPool } from "#shared/transport-pool";
 import type { UserConfig } from "./config.ts";
+import { announceGreetings, userConsumers, userEvents } from "./events.ts";
+import { createCountGreeting } from "./greetings.ts";
 import { migrations } from "./migrations.ts";
 import { recommendByBookService } from "./peers.ts";
 import { createUserRepository, type UserTables } from "./repository.ts";
@@ -14,6 +17,8 @@ import { createUsers, type Users } from "./users.ts";
 export interface UserAppOverrides {
   readonly logger?: Logger;
   readonly embedded?: Embedded;
+  /** Instead of the app's own, when the configuration has no RabbitMQ. */
+  readonly broker?: InProcessBroker;
 }
 
 export interface UserApp extends App {
@@ -25,10 +30,13 @@ export interface UserApp extends App {
   ready(signal?: AbortSignal): Promise<void>;
 }
 
+/** How long a stop waits for handlers that run; what they have not done comes again. */
+const CONSUMERS_STOP_MS = 10_000;
+
 /** user-service, made of its parts. */
 export function createUserApp(config: UserConfig, overrides: UserAppOverrides = {}): UserApp {
-  const { logger = createLogger({ name: config.server.name, config: config.log }), embedded } = overrides;
-  if (config.rabbitmq?.enabled) logger.warn("rabbitmq is configured, and this version does not carry it out");
+  const { logger = createLogger({ name: config.server.name, config: config.log }), embedded, broker } = overrides;
+  const { name: source } = config.server;
   const readiness = createReadiness();
   const database = createDatabase<UserTables>({
     config: config.database,
@@ -38,22 +46,53 @@ export function createUserApp(config: UserConfig, overrides: UserAppOverrides = 
     readiness,
     ...(embedded === undefined ? {} : { embedded }),
   });
-  const pool = createTransportPool(config.grpcClients, { logger, caller: config.server.name });
-  const users = createUsers({
-    repository: createUserRepository(database.db),
-    recommend: recommendByBookService(pool),
+  const { db } = database;
+  const pool = createTransportPool(config.grpcClients, { logger, caller: source });
+  const bus = createEventBus({
+    config: config.rabbitmq,
+    source,
     logger,
+    readiness,
+    ...(broker === undefined ? {} : { broker }),
+  });
+  const outbox = createOutbox({ db, bus, config: config.rabbitmq, source, logger });
+  // A greeting a transaction: those with several would lock names in an order that is nobody's, and meet deadlocks.
+  const inbox = createInbox<UserTables>({ db, logger, batchSize: 1 });
+  const events = userEvents(outbox);
+  const users = createUsers({
+    repository: createUserRepository(db, events),
+    recommend: recommendByBookService(pool),
+    announce: announceGreetings(outbox, db),
+    logger,
+  });
+  const consumers = userConsumers({
+    bus,
+    inbox,
+    countIn: (tx) => createCountGreeting({ repository: createUserRepository(tx, events), logger }),
   });
   const server = createServer({ config: config.server, logger, readiness, routes: userRoutes(users) });
 
   const lifecycle = createLifecycle({ logger });
   lifecycle.add({ name: "database", start: () => database.start(), stop: () => database.close() });
   lifecycle.add({ name: "transport pool", start: () => pool.connect(), stop: () => pool.close() });
+  lifecycle.add({ name: "event bus", start: (signal) => bus.start(signal), stop: (signal) => bus.close(signal) });
+  lifecycle.add({ name: "inbox", start: () => inbox.start(), stop: () => inbox.stop() });
+  lifecycle.add({ name: "outbox", start: () => outbox.start(), stop: (signal) => outbox.stop(signal) });
   lifecycle.add({
     name: "server",
     start: () => server.start(),
     stop: (signal) => server.stop(signal),
     stopTimeoutMs: server.stopTimeoutMs,
+  });
+  lifecycle.add({
+    name: "consumers",
+    start: async () => {
+      for (const consumer of consumers) await consumer.start();
+    },
+    stop: async (signal) => {
+      await Promise.all(consumers.map((consumer) => consumer.close(signal)));
+    },
+    stopTimeoutMs: CONSUMERS_STOP_MS,
   });
 
   return {

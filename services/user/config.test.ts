@@ -3,6 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { usesBroker } from "#shared/event-bus";
 import { loadUserConfig } from "./config.ts";
 
 /** The blocks of the design that Meridian started from, as they stand there. */
@@ -44,27 +45,34 @@ rabbitmq:
 `;
 
 test("config.yaml loads without any environment, and listens on this machine alone", () => {
-  const { server, database, grpcClients } = loadUserConfig({});
+  const { server, database, grpcClients, rabbitmq } = loadUserConfig({});
   assert.deepEqual([server.name, server.host, server.port], ["user-service", "127.0.0.1", 9001]);
   assert.equal(database.url, "pglite:.data/user");
   assert.deepEqual(
     grpcClients.services.map(({ name }) => name),
     ["book-service"],
   );
+  const { queue, routingKey } = rabbitmq;
+  assert.deepEqual([usesBroker(rabbitmq), queue, routingKey], [false, "user_service_queue", "user.#"]);
 });
 
 test("the environment moves what differs between deployments", () => {
-  const { server, log, database, grpcClients } = loadUserConfig({
+  const { server, log, database, grpcClients, rabbitmq } = loadUserConfig({
     SERVER_HOST: "0.0.0.0",
     SERVER_PORT: "80",
     DRAIN_DELAY: "3s",
     LOG_LEVEL: "warn",
     DATABASE_URL: "postgres://db/meridian",
     BOOK_SERVICE_ADDRESS: "book:9002",
+    RABBITMQ_URL: "amqp://mq:5672",
+    RABBITMQ_EXCHANGE: "shop",
+    RABBITMQ_QUEUE: "users",
   });
   assert.deepEqual([server.host, server.port, server.drainDelayMs, log.level], ["0.0.0.0", 80, 3_000, "warn"]);
   assert.equal(database.url, "postgres://db/meridian");
   assert.match(grpcClients.services[0]?.address ?? "", /book:9002/);
+  const { url, exchange, queue } = rabbitmq;
+  assert.deepEqual([usesBroker(rabbitmq), url, exchange, queue], [true, "amqp://mq:5672", "shop", "users"]);
 });
 
 test("the original design's YAML loads as it stands", async (t) => {
@@ -81,7 +89,7 @@ test("the original design's YAML loads as it stands", async (t) => {
     ["book-service", 5_000, "order-service", 5_000],
   );
   assert.deepEqual(book?.retry, { max: 3, timeoutMs: 10_000, backoffMs: 100 });
-  assert.deepEqual(rabbitmq, {
+  const original = {
     enabled: true,
     url: "amqp://guest:guest@localhost:5672/",
     exchange: "demo_exchange",
@@ -90,5 +98,7 @@ test("the original design's YAML loads as it stands", async (t) => {
     routingKey: "user.#",
     durable: true,
     autoDelete: false,
-  });
+  };
+  assert.deepEqual({ ...rabbitmq, ...original }, rabbitmq);
+  assert.equal(usesBroker(rabbitmq), true);
 });

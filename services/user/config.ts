@@ -13,7 +13,7 @@ export const userConfigSection = section({
   database: databaseSection.prefault({ url: "pglite:.data/user" }),
   /** `book-service`, for recommendations; without it greetings say that there is none. */
   grpc_clients: grpcClientsSection,
-  rabbitmq: rabbitmqSection.optional(),
+  rabbitmq: rabbitmqSection.prefault({ enabled: false, exchange: "bookshop", queue: "user_service_queue" }),
 });
 
 export type UserConfig = z.output<typeof userConfigSection>;

@@ -1,5 +1,6 @@
 import { sql } from "kysely";
 import type { Migration } from "#shared/database";
+import { inboxMigration, outboxMigration } from "#shared/event-bus";
 
 export const migrations: Readonly<Record<string, Migration>> = {
   "001_users": {
@@ -15,6 +16,17 @@ export const migrations: Readonly<Record<string, Migration>> = {
         .addUniqueConstraint("users_request_id_key", ["request_id"])
         .execute();
       await db.schema.createIndex("users_email_key").unique().on("users").expression(sql`lower(email)`).execute();
+    },
+  },
+  "002_outbox": outboxMigration,
+  "003_inbox": inboxMigration,
+  "004_greetings": {
+    async up(db) {
+      await db.schema
+        .createTable("greetings")
+        .addColumn("name", "text", (column) => column.primaryKey())
+        .addColumn("count", "int8", (column) => column.notNull())
+        .execute();
     },
   },
 };

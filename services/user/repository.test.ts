@@ -1,30 +1,39 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { describe, type TestContext, test } from "node:test";
-import { sql } from "kysely";
+import { type Kysely, sql } from "kysely";
 import { v7 as uuid } from "uuid";
 import { encodePageToken } from "#shared/database";
 import { databaseForTest, postgresForTest } from "#shared/testing";
 import { createMemoryRepository } from "./memory-repository.ts";
 import { migrations } from "./migrations.ts";
-import { createUserRepository, type UserTables } from "./repository.ts";
+import { createUserRepository, type UserEvents, type UserTables } from "./repository.ts";
 import type { User, UserRepository } from "./users.ts";
+
+const unheard: UserEvents = { created: async () => {} };
+
+const databases: Record<string, (t: TestContext) => Promise<Kysely<UserTables> | undefined>> = {
+  PGlite: async (t) => (await databaseForTest<UserTables>(t, { migrations })).db,
+  async PostgreSQL(t) {
+    const url = await postgresForTest(t);
+    return url === undefined ? undefined : (await databaseForTest<UserTables>(t, { migrations, url })).db;
+  },
+};
 
 const implementations: Record<string, (t: TestContext) => Promise<UserRepository | undefined>> = {
   memory: async () => createMemoryRepository(),
-  PGlite: async (t) => createUserRepository((await databaseForTest<UserTables>(t, { migrations })).db),
-  async PostgreSQL(t) {
-    const url = await postgresForTest(t);
-    return url === undefined
-      ? undefined
-      : createUserRepository((await databaseForTest<UserTables>(t, { migrations, url })).db);
-  },
 };
+for (const [name, open] of Object.entries(databases)) {
+  implementations[name] = async (t) => {
+    const db = await open(t);
+    return db && createUserRepository(db, unheard);
+  };
+}
 
 let clock = Date.UTC(2026, 0, 2, 3, 4, 5, 678);
 const userNamed = (username: string): User => {
   const now = new Date(clock++);
-  return { id: uuid(), username, email: `${username}@example.com`, createdAt: now, updatedAt: now };
+  return { id: uuid(), username, email: `${username}@example.com`, createdAt: now, updatedAt: now, greetings: 0n };
 };
 
 for (const [name, open] of Object.entries(implementations)) {
@@ -70,6 +79,34 @@ for (const [name, open] of Object.entries(implementations)) {
       }
     });
 
+    contract(
+      "a user has the greetings of the username and of the id, also those before the user",
+      async (repository) => {
+        const [ada, bob] = [userNamed("ada"), userNamed("bob")];
+        for (const name of ["ada", "ada", ada.id, "bo", "BOB", ""]) await repository.countGreeting(name);
+        const greeted = { ...ada, greetings: 3n };
+        assert.deepEqual(await repository.create(ada, randomUUID()), greeted);
+        assert.deepEqual(await repository.create(bob, undefined), bob);
+        assert.deepEqual(await repository.find(ada.id), greeted);
+        assert.deepEqual((await repository.list({ size: 10, token: "" })).users, [greeted, bob]);
+        await repository.countGreeting(bob.id);
+        assert.equal((await repository.find(bob.id))?.greetings, 1n);
+      },
+    );
+
+    contract("a repeat of a creation answers the greetings of now", async (repository) => {
+      const requestId = randomUUID();
+      const ada = await repository.create(userNamed("ada"), requestId);
+      await repository.countGreeting("ada");
+      assert.deepEqual(await repository.create(userNamed("ada"), requestId), { ...ada, greetings: 1n });
+    });
+
+    contract("greetings of one name at the same moment all count", async (repository) => {
+      const ada = await repository.create(userNamed("ada"), undefined);
+      await Promise.all(Array.from({ length: 20 }, () => repository.countGreeting("ada")));
+      assert.equal((await repository.find(ada.id))?.greetings, 20n);
+    });
+
     contract("pages hold every user once, oldest first, and the last has no token", async (repository) => {
       const stored: User[] = [];
       for (const username of ["a", "b", "c", "d", "e"]) {
@@ -95,11 +132,61 @@ for (const [name, open] of Object.entries(implementations)) {
   });
 }
 
+for (const [name, open] of Object.entries(databases)) {
+  describe(name, () => {
+    test("a new user is announced in its transaction, and a repeat or a refusal is not", async (t) => {
+      const db = await open(t);
+      if (db === undefined) return;
+      const heard: { isTransaction: boolean; id: string }[] = [];
+      const repository = createUserRepository(db, {
+        created: async (tx, { id }) => void heard.push({ isTransaction: tx.isTransaction, id }),
+      });
+      const requestId = randomUUID();
+      const ada = await repository.create(userNamed("ada"), requestId);
+      await repository.create(userNamed("ada"), requestId);
+      await assert.rejects(repository.create(userNamed("ada"), randomUUID()), { reason: "EMAIL_TAKEN" });
+      assert.deepEqual(heard, [{ isTransaction: true, id: ada.id }]);
+    });
+
+    test("a user who cannot be announced is not stored", async (t) => {
+      const db = await open(t);
+      if (db === undefined) return;
+      const failure = new Error("the outbox is full");
+      const repository = createUserRepository(db, { created: () => Promise.reject(failure) });
+      const ada = userNamed("ada");
+      await assert.rejects(repository.create(ada, randomUUID()), failure);
+      assert.equal(await repository.find(ada.id), undefined);
+    });
+
+    test("on a transaction, all of it is undone with that", async (t) => {
+      const db = await open(t);
+      if (db === undefined) return;
+      const requestId = randomUUID();
+      const ada = userNamed("ada");
+      const undone = new Error("undone");
+      const work = db.transaction().execute(async (tx) => {
+        const repository = createUserRepository(tx, unheard);
+        await repository.create(ada, requestId);
+        // A transaction in which a statement has failed could go no further.
+        assert.deepEqual(await repository.create(userNamed("bob"), requestId), ada);
+        await assert.rejects(repository.create(userNamed("ada"), undefined), { reason: "EMAIL_TAKEN" });
+        await repository.countGreeting("ada");
+        assert.equal((await repository.find(ada.id))?.greetings, 1n);
+        throw undone;
+      });
+      await assert.rejects(work, undone);
+      const repository = createUserRepository(db, unheard);
+      assert.equal(await repository.find(ada.id), undefined);
+      assert.equal((await repository.create(ada, requestId)).greetings, 0n);
+    });
+  });
+}
+
 test("creations by the same request that race in PostgreSQL store one user", { timeout: 60_000 }, async (t) => {
   const url = await postgresForTest(t);
   if (url === undefined) return;
   const { db } = await databaseForTest<UserTables>(t, { migrations, url });
-  const repository = createUserRepository(db);
+  const repository = createUserRepository(db, unheard);
 
   async function untilWaiting(count: number): Promise<void> {
     const waiting = sql<{ count: bigint }>`

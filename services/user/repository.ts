@@ -1,8 +1,8 @@
-import type { Kysely, Selectable } from "kysely";
+import { type ExpressionBuilder, type Kysely, type Selectable, sql, type Transaction } from "kysely";
 import { validate as isUuid } from "uuid";
-import { decodePageToken, encodePageToken, violatedConstraint } from "#shared/database";
+import { decodePageToken, encodePageToken, inTransaction } from "#shared/database";
 import { DomainError } from "#shared/errors";
-import type { User, UserErrorReason, UserRepository } from "./users.ts";
+import type { NewUser, User, UserErrorReason, UserRepository } from "./users.ts";
 
 export interface UserTables {
   users: {
@@ -13,30 +13,49 @@ export interface UserTables {
     created_at: Date;
     updated_at: Date;
   };
+  greetings: {
+    /** Who was greeted, by whatever name. */
+    name: string;
+    count: bigint;
+  };
 }
 
-export function createUserRepository(db: Kysely<UserTables>): UserRepository {
+type UserRow = Selectable<UserTables["users"]> & { greetings: bigint };
+
+/** What others are told, in the transaction of the change that it tells of. */
+export interface UserEvents {
+  created(tx: Transaction<UserTables>, user: NewUser): Promise<void>;
+}
+
+/** Every new user is announced by `events`. On a transaction it works in that one. */
+export function createUserRepository(db: Kysely<UserTables>, events: UserEvents): UserRepository {
+  const select = () => db.selectFrom("users").selectAll("users").select(greetings);
+
   async function findBy(column: "id" | "request_id", value: string): Promise<User | undefined> {
-    const row = await db.selectFrom("users").selectAll().where(column, "=", value).executeTakeFirst();
+    const row = await select().where(column, "=", value).executeTakeFirst();
     return row && toUser(row);
   }
 
   return {
     async create(user, requestId) {
-      try {
-        await db.insertInto("users").values(toRow(user, requestId)).execute();
-        return user;
-      } catch (error) {
-        const violated = violatedConstraint(error);
-        if (violated === undefined) throw error;
-        // A repeat of the same request violates both constraints: which one is named is chance.
-        const first = requestId === undefined ? undefined : await findBy("request_id", requestId);
-        if (first !== undefined) return first;
-        if (violated !== "users_email_key") throw error;
-        throw new DomainError("already_exists", "EMAIL_TAKEN" satisfies UserErrorReason, "this e-mail is taken", {
-          metadata: { email: user.email },
-        });
-      }
+      const stored = await inTransaction(db, async (tx) => {
+        // Of either constraint: a repeat of the same request violates both.
+        const row = await tx
+          .insertInto("users")
+          .values(toRow(user, requestId))
+          .onConflict((conflict) => conflict.doNothing())
+          .returningAll()
+          .returning(greetings)
+          .executeTakeFirst();
+        if (row !== undefined) await events.created(tx, user);
+        return row;
+      });
+      if (stored !== undefined) return toUser(stored);
+      const first = requestId === undefined ? undefined : await findBy("request_id", requestId);
+      if (first !== undefined) return first;
+      throw new DomainError("already_exists", "EMAIL_TAKEN" satisfies UserErrorReason, "this e-mail is taken", {
+        metadata: { email: user.email },
+      });
     },
 
     async find(id) {
@@ -45,9 +64,7 @@ export function createUserRepository(db: Kysely<UserTables>): UserRepository {
 
     async list({ size, token }) {
       const after = decodePageToken("users", token, ["uuid"]);
-      const rows = await db
-        .selectFrom("users")
-        .selectAll()
+      const rows = await select()
         .$if(after !== undefined, (query) => query.where("id", ">", after?.[0] ?? ""))
         .orderBy("id")
         .limit(size + 1)
@@ -56,10 +73,31 @@ export function createUserRepository(db: Kysely<UserTables>): UserRepository {
       const last = users.at(-1);
       return { users, nextToken: rows.length > size && last ? encodePageToken("users", [last.id]) : "" };
     },
+
+    async countGreeting(name) {
+      await db
+        .insertInto("greetings")
+        .values({ name, count: 1n })
+        .onConflict((conflict) =>
+          conflict.column("name").doUpdateSet((eb) => ({ count: eb("greetings.count", "+", 1n) })),
+        )
+        .execute();
+    },
   };
 }
 
-function toRow(user: User, requestId: string | undefined): UserTables["users"] {
+/** Of a user's username and id together. */
+function greetings(users: ExpressionBuilder<UserTables, "users">) {
+  return users
+    .selectFrom("greetings")
+    .select(sql<bigint>`coalesce(sum(greetings.count), 0)::int8`.as("greetings"))
+    .where("greetings.name", "in", sql<string>`(users.username, users.id::text)`)
+    .$asScalar()
+    .$notNull()
+    .as("greetings");
+}
+
+function toRow(user: NewUser, requestId: string | undefined): UserTables["users"] {
   return {
     id: user.id,
     username: user.username,
@@ -70,12 +108,13 @@ function toRow(user: User, requestId: string | undefined): UserTables["users"] {
   };
 }
 
-function toUser(row: Selectable<UserTables["users"]>): User {
+function toUser(row: UserRow): User {
   return {
     id: row.id,
     username: row.username,
     email: row.email,
     createdAt: row.created_at,
     updatedAt: row.updated_at,
+    greetings: row.greetings,
   };
 }

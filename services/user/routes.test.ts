@@ -2,13 +2,13 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { describe, test } from "node:test";
 import { UserErrorReasonSchema, UserService } from "#gen/user/v1/user_pb.ts";
-import { clientOf, refusalOf, silent } from "#shared/testing";
+import { clientOf, recordLog, refusalOf, silent } from "#shared/testing";
 import { createMemoryRepository } from "./memory-repository.ts";
 import { userRoutes } from "./routes.ts";
-import { createUsers, type Recommend, type UserErrorReason } from "./users.ts";
+import { type Announce, createUsers, type Greeting, type Recommend, type UserErrorReason } from "./users.ts";
 
-function start(recommend?: Recommend) {
-  const users = createUsers({ repository: createMemoryRepository(), recommend, logger: silent });
+function start(recommend?: Recommend, announce: Announce = async () => {}, logger = silent) {
+  const users = createUsers({ repository: createMemoryRepository(), recommend, announce, logger });
   return clientOf(UserService, userRoutes(users));
 }
 
@@ -33,6 +33,40 @@ describe("SayHello", () => {
   test("says so when there is no book-service", async () => {
     assert.equal((await start().sayHello({ name: "Ada" })).message, "Hello Ada! Book service not available");
   });
+
+  test("announces what it has said", async () => {
+    const announced: Greeting[] = [];
+    const announce: Announce = async (greeting) => void announced.push(greeting);
+    const { message } = await start(async () => "Read this.", announce).sayHello({ name: "Ada" });
+    assert.deepEqual(announced, [{ name: "Ada", message }]);
+  });
+
+  test("greets all the same when that cannot be announced, and logs it", async () => {
+    const log = recordLog();
+    const announce: Announce = () => Promise.reject(new Error("the database is away"));
+    const { message } = await start(undefined, announce, log.logger).sayHello({ name: "Ada" });
+    assert.equal(message, "Hello Ada! Book service not available");
+    const { error } = await log.line({ level: "warn", msg: "greeting not announced" });
+    assert.match(String(error), /the database is away/);
+  });
+
+  test("does not wait for announcements, and has at most a thousand of them under way", async () => {
+    const log = recordLog();
+    let announced = 0;
+    const over = Promise.withResolvers<void>();
+    const announce: Announce = () => {
+      announced++;
+      return over.promise;
+    };
+    const client = start(undefined, announce, log.logger);
+    for (let n = 0; n < 1_001; n++) await client.sayHello({ name: "Ada" });
+    assert.equal(announced, 1_000);
+    assert.equal(log.matching({ level: "warn", msg: "greeting not announced" }).length, 1);
+    over.resolve();
+    await over.promise;
+    await client.sayHello({ name: "Ada" });
+    assert.equal(announced, 1_001);
+  });
 });
 
 describe("CreateUser", () => {
@@ -41,11 +75,12 @@ describe("CreateUser", () => {
     const { user } = await start().createUser(ada);
     const after = BigInt(Math.floor(Date.now() / 1_000));
     assert.ok(user);
-    const { id, username, email, createdAt, updatedAt } = user;
+    const { id, username, email, createdAt, updatedAt, greetings } = user;
     assert.match(id, /^[0-9a-f]{8}-[0-9a-f]{4}-7/);
     assert.deepEqual({ username, email }, ada);
     assert.ok(createdAt >= before && createdAt <= after);
     assert.equal(updatedAt, createdAt);
+    assert.equal(greetings, 0n);
   });
 
   test("answers a repeat of the request with the first user", async () => {

@@ -28,8 +28,9 @@ export function userRoutes(users: Users): Routes {
     });
 }
 
-function toProto({ id, username, email, createdAt, updatedAt }: User): MessageInitShape<typeof UserSchema> {
-  return { id, username, email, createdAt: unixSeconds(createdAt), updatedAt: unixSeconds(updatedAt) };
+function toProto(user: User): MessageInitShape<typeof UserSchema> {
+  const { id, username, email, createdAt, updatedAt, greetings } = user;
+  return { id, username, email, createdAt: unixSeconds(createdAt), updatedAt: unixSeconds(updatedAt), greetings };
 }
 
 function unixSeconds(date: Date): bigint {

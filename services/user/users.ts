@@ -8,6 +8,16 @@ export interface User {
   readonly email: string;
   readonly createdAt: Date;
   readonly updatedAt: Date;
+  /** How often this username or id was greeted, as far as that is counted. */
+  readonly greetings: bigint;
+}
+
+export type NewUser = Omit<User, "greetings">;
+
+/** What was said to whom; the name need not be a user's. */
+export interface Greeting {
+  readonly name: string;
+  readonly message: string;
 }
 
 /** The reasons of this domain's errors: user.v1.UserErrorReason. */
@@ -19,10 +29,12 @@ export interface UserRepository {
    *
    * @throws DomainError EMAIL_TAKEN
    */
-  create(user: User, requestId: string | undefined): Promise<User>;
+  create(user: NewUser, requestId: string | undefined): Promise<User>;
   find(id: string): Promise<User | undefined>;
   /** Oldest first. @throws DomainError PAGE_TOKEN_INVALID */
   list(page: { size: number; token: string }): Promise<UserPage>;
+  /** Adds one to the greetings of the name. */
+  countGreeting(name: string): Promise<void>;
 }
 
 export interface UserPage {
@@ -33,6 +45,9 @@ export interface UserPage {
 
 /** A sentence that recommends a book to the user, or undefined when no book suits. Rejects when it cannot be had. */
 export type Recommend = (userId: string) => Promise<string | undefined>;
+
+/** Tells others of a greeting. Rejects when that cannot be stored. */
+export type Announce = (greeting: Greeting) => Promise<void>;
 
 export interface Users {
   sayHello(name: string): Promise<string>;
@@ -45,10 +60,16 @@ export interface UsersOptions {
   readonly repository: UserRepository;
   /** Undefined when there is no book-service to ask. */
   readonly recommend: Recommend | undefined;
+  readonly announce: Announce;
   readonly logger: Logger;
 }
 
-export function createUsers({ repository, recommend, logger }: UsersOptions): Users {
+/** More are not announced: nobody waits for them, and so nothing else keeps them from filling the memory. */
+const MOST_ANNOUNCEMENTS = 1_000;
+
+export function createUsers({ repository, recommend, announce, logger }: UsersOptions): Users {
+  let announcements = 0;
+
   /** A greeting goes out whatever becomes of the recommendation. */
   async function recommendation(name: string): Promise<string> {
     if (recommend === undefined) return "Book service not available";
@@ -60,9 +81,27 @@ export function createUsers({ repository, recommend, logger }: UsersOptions): Us
     }
   }
 
+  /** A greeting is not held up by its announcement. */
+  async function tell(greeting: Greeting): Promise<void> {
+    if (announcements >= MOST_ANNOUNCEMENTS) {
+      logger.warn({ waiting: announcements }, "greeting not announced");
+      return;
+    }
+    announcements++;
+    try {
+      await announce(greeting);
+    } catch (err) {
+      logger.warn({ error: String(err) }, "greeting not announced");
+    } finally {
+      announcements--;
+    }
+  }
+
   return {
     async sayHello(name) {
-      return `Hello ${name}! ${await recommendation(name)}`;
+      const message = `Hello ${name}! ${await recommendation(name)}`;
+      void tell({ name, message });
+      return message;
     },
 
     async create({ username, email, requestId }) {

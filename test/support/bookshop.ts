@@ -1,5 +1,6 @@
-import { sql } from "kysely";
 import { type Embedded, openEmbedded } from "#shared/database";
+import { DomainError } from "#shared/errors";
+import { createInProcessBroker, type InProcessBroker } from "#shared/event-bus";
 import type { App } from "#shared/lifecycle";
 import type { ServerConfig } from "#shared/server";
 import { type RecordedLog, recordLog } from "#shared/testing";
@@ -23,11 +24,12 @@ export interface BookshopOptions {
   readonly env?: Readonly<Record<string, string>>;
 }
 
-/** The four real apps in this process, on one embedded database in memory. */
+/** The four real apps in this process, on one embedded database in memory, with events inside of the process. */
 export interface Bookshop {
   /** The gateway's. */
   readonly url: string;
   readonly embedded: Embedded;
+  readonly broker: InProcessBroker;
   /** What each service has logged, over all its restarts. */
   readonly logs: Readonly<Record<ServiceName, RecordedLog>>;
   portOf(name: ServiceName): number;
@@ -38,8 +40,8 @@ export interface Bookshop {
   startGateway(protocol: ServiceConfig["protocol"]): Promise<{ readonly url: string; stop(): Promise<void> }>;
   /** Another user-service beside the first, at a port of its own. */
   startUserReplica(): Promise<{ readonly port: number; stop(): Promise<void> }>;
-  /** Changes an order's status as whoever fulfils it would, in the database. */
-  confirm(orderId: string): Promise<void>;
+  /** Has all events stay in their outboxes, as while a broker is away, until the function that it answers is called. */
+  holdEvents(): () => void;
   /** Stops everything. */
   close(): Promise<void>;
 }
@@ -52,6 +54,7 @@ export async function startBookshop(options: BookshopOptions = {}): Promise<Book
   const ports = { user: await freePort(), book: await freePort(), order: await freePort(), gateway: await freePort() };
   const logs = { user: recordLog(), book: recordLog(), order: recordLog(), gateway: recordLog() };
   const embedded = await openEmbedded("pglite:memory");
+  const { broker, holdEvents } = createBrokerToHold();
   const running = new Map<ServiceName, App>();
 
   function envFor(name: ServiceName, port: number): Record<string, string> {
@@ -70,11 +73,11 @@ export async function startBookshop(options: BookshopOptions = {}): Promise<Book
     const { logger } = logs[name];
     switch (name) {
       case "user":
-        return createUserApp(inTestTime(loadUserConfig(env)), { embedded, logger });
+        return createUserApp(inTestTime(loadUserConfig(env)), { embedded, broker, logger });
       case "book":
-        return createBookApp(inTestTime(loadBookConfig(env)), { embedded, logger });
+        return createBookApp(inTestTime(loadBookConfig(env)), { embedded, broker, logger });
       case "order":
-        return createOrderApp({ ...inTestTime(loadOrderConfig(env)), watchIntervalMs: 20 }, { embedded, logger });
+        return createOrderApp(inTestTime(loadOrderConfig(env)), { embedded, broker, logger });
       case "gateway": {
         const config = inTestTime(loadGatewayConfig(env));
         const cors = { ...config.cors, origins: [...config.cors.origins, ...(options.origins ?? [])] };
@@ -99,6 +102,7 @@ export async function startBookshop(options: BookshopOptions = {}): Promise<Book
   const shop: Bookshop = {
     url: `http://127.0.0.1:${ports.gateway}`,
     embedded,
+    broker,
     logs,
     portOf: (name) => ports[name],
     async start(name) {
@@ -117,19 +121,37 @@ export async function startBookshop(options: BookshopOptions = {}): Promise<Book
       const app = await startAt("user", port);
       return { port, stop: () => app.stop() };
     },
-    async confirm(orderId) {
-      await embedded.exclusively(
-        (db) => sql`update orders.orders set status = 'CONFIRMED' where id = ${orderId}`.execute(db),
-        AbortSignal.timeout(5_000),
-      );
-    },
+    holdEvents,
     async close() {
       for (const name of START_ORDER.toReversed()) await stop(name);
+      broker.close();
       await embedded.close();
     },
   };
   for (const name of START_ORDER) await shop.start(name);
   return shop;
+}
+
+function createBrokerToHold(): { readonly broker: InProcessBroker; readonly holdEvents: () => () => void } {
+  const broker = createInProcessBroker();
+  let held = 0;
+  return {
+    broker: {
+      ...broker,
+      route(exchange, envelope) {
+        if (held > 0) throw new DomainError("unavailable", "EVENT_BUS_UNAVAILABLE", "the test holds events back");
+        return broker.route(exchange, envelope);
+      },
+    },
+    holdEvents() {
+      let isHeld = true;
+      held++;
+      return () => {
+        if (isHeld) held--;
+        isHeld = false;
+      };
+    },
+  };
 }
 
 /** The shipped waits, shorter: until a peer that is not up is tried again, and for calls that do not end. */

@@ -57,7 +57,7 @@ export function createInProcessBroker(): InProcessBroker {
       return queue;
     },
     remove(name) {
-      queues.get(name)?.queue.close();
+      queues.get(name)?.queue.drop();
       queues.delete(name);
     },
     route(exchange, { routingKey, mustBeRouted }) {

@@ -38,6 +38,8 @@ export interface InProcessQueue {
   pump(): void;
   /** Ends its timers; answers how many messages are lost with it. */
   close(): number;
+  /** The same, while others go on: nobody waits any longer for a first attempt in here. */
+  drop(): void;
 }
 
 /** More are dropped, oldest first: this memory is the process's. */
@@ -72,6 +74,15 @@ export function createQueue(name: string): InProcessQueue {
     pump();
   }
 
+  function close(): number {
+    const lost = waiting.length - head + timers.size;
+    for (const timer of timers) clearTimeout(timer);
+    timers.clear();
+    waiting = [];
+    head = 0;
+    return lost;
+  }
+
   return {
     name,
     get length() {
@@ -104,13 +115,10 @@ export function createQueue(name: string): InProcessQueue {
       };
     },
     pump,
-    close() {
-      const lost = waiting.length - head + timers.size;
-      for (const timer of timers) clearTimeout(timer);
-      timers.clear();
-      waiting = [];
-      head = 0;
-      return lost;
+    close,
+    drop() {
+      for (const { onFirstAttempt } of waiting.slice(head)) onFirstAttempt?.();
+      close();
     },
   };
 }

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
+import { isOutage } from "#shared/database";
 import { bounded } from "#shared/lifecycle";
 import type { Logger } from "#shared/logging";
 import type { EventBus } from "../bus.ts";
@@ -59,7 +60,8 @@ export function createRelay(options: RelayOptions): Relay {
         else await pause(outages++);
       } catch (err) {
         if (stopping.signal.aborted) return;
-        if (outages === 0) logger.warn({ err }, "the outbox cannot be read for now");
+        // That the database is away, as it is until it has been migrated, is the database's to tell.
+        if (outages === 0 && !isOutage(err)) logger.warn({ err }, "the outbox cannot be read for now");
         await pause(outages++);
       }
     }

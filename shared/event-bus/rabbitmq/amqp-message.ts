@@ -1,4 +1,4 @@
-import type { AsyncMessage, Envelope, MessageBody } from "rabbitmq-client";
+import type { AsyncMessage, Envelope } from "rabbitmq-client";
 import type { Received } from "../consuming/handling.ts";
 import type { EventEnvelope } from "../envelope.ts";
 
@@ -79,7 +79,7 @@ export function fromAmqp(message: AsyncMessage): Received {
       routingKey: text(HEADERS.originRoutingKey) || message.routingKey,
       mustBeRouted: true,
       contentType: message.contentType ?? "",
-      body: bytesOf(message.body),
+      body: bytesOf(message),
       context,
     },
     attempt: Number.isSafeInteger(attempt) && attempt > 0 ? attempt : 1,
@@ -111,7 +111,7 @@ export function readdressed(
         ...headers,
       },
     },
-    body: Buffer.from(bytesOf(message.body)),
+    body: Buffer.from(bytesOf(message)),
   };
 }
 
@@ -126,7 +126,9 @@ function timeOf(iso: string, seconds: number | undefined): number {
   return Number.isNaN(ms) ? (seconds === undefined ? Date.now() : seconds * 1_000) : ms;
 }
 
-function bytesOf(body: MessageBody): Uint8Array {
+function bytesOf({ body, contentType }: AsyncMessage): Uint8Array {
   if (body instanceof Uint8Array) return body;
-  return Buffer.from(typeof body === "string" ? body : JSON.stringify(body));
+  // JSON may be a string too: then it has lost its quotes.
+  const isText = typeof body === "string" && contentType !== "application/json";
+  return Buffer.from(isText ? body : JSON.stringify(body));
 }

@@ -1,0 +1,29 @@
+// `npm run events -- …`: what an operator asks of the events, and does about dead letters.
+
+import { join } from "node:path";
+import process from "node:process";
+import { file_book_v1_book_events, StockRejectedSchema, StockReservedSchema } from "#gen/book/v1/book_events_pb.ts";
+import { file_order_v1_order_events, OrderPlacedSchema } from "#gen/order/v1/order_events_pb.ts";
+import { file_user_v1_user_events, UserCreatedSchema, UserGreetedSchema } from "#gen/user/v1/user_events_pb.ts";
+import { runEventsCommand } from "#shared/event-bus";
+import { loadBookConfig } from "./book/config.ts";
+import { loadOrderConfig } from "./order/config.ts";
+import { loadUserConfig } from "./user/config.ts";
+
+const { code, stdout, stderr } = await runEventsCommand(process.argv.slice(2), process.env, {
+  // What each consumes durably stands in its events.ts.
+  services: {
+    user: { rabbitmq: (env) => loadUserConfig(env).rabbitmq, handles: [UserGreetedSchema, UserCreatedSchema] },
+    book: { rabbitmq: (env) => loadBookConfig(env).rabbitmq, handles: [OrderPlacedSchema] },
+    order: { rabbitmq: (env) => loadOrderConfig(env).rabbitmq, handles: [StockReservedSchema, StockRejectedSchema] },
+  },
+  files: [file_user_v1_user_events, file_book_v1_book_events, file_order_v1_order_events],
+  protoFolder: join(import.meta.dirname, ".."),
+});
+// Whoever reads it, such as head, may have had enough.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+});
+process.stderr.write(stderr);
+process.stdout.write(stdout);
+process.exitCode = code;

@@ -1,0 +1,106 @@
+import type { DeadLetter } from "./dead-letter.ts";
+import type { DeadLetterList } from "./dead-letters.ts";
+import { oneLine, shortened, table } from "./table.ts";
+import type { Standing, TopologyReport } from "./topology-report.ts";
+import type { WholeDeadLetter } from "./whole-dead-letter.ts";
+
+const NONE = "–";
+
+/** For people; programs take the data as JSON. */
+export function deadLettersText({ deadLetterQueue, deadLetters, more }: DeadLetterList): string {
+  if (deadLetters.length === 0) return `${deadLetterQueue} is empty`;
+  const rows = deadLetters.map(({ id, type, reason, attempts, deadSince, routingKey, error }) => [
+    id ?? NONE,
+    type || NONE,
+    reason || NONE,
+    String(attempts),
+    deadSince ?? NONE,
+    routingKey || NONE,
+    shortened(error, 60) || NONE,
+  ]);
+  const text = table(["ID", "TYPE", "REASON", "ATTEMPTS", "DEAD SINCE", "ROUTING KEY", "ERROR"], rows);
+  return more === 0 ? text : `${text}\nand ${more} more: --limit`;
+}
+
+export function deadLetterText(letter: WholeDeadLetter): string {
+  const { properties, headers, message } = letter;
+  return [
+    table(["", ""], summaryOf(letter)).trimStart(),
+    "",
+    ...section("properties", properties),
+    ...section("headers", headers),
+    ...(message.kind === "event"
+      ? [`message (${message.type})`, printableJson(message.json)]
+      : [`message, in base64 (${oneLine(message.why)})`, message.base64]),
+  ].join("\n");
+}
+
+/** JSON leaves some control characters as they are. */
+function printableJson(json: unknown): string {
+  return JSON.stringify(json, undefined, 2).replace(/(?!\n)[\p{Cc}\p{Cf}]/gu, (character) =>
+    character
+      .split("")
+      .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`)
+      .join(""),
+  );
+}
+
+function summaryOf(letter: DeadLetter): [string, string][] {
+  const by = { consumer: ", says the consumer", broker: ", says the broker" };
+  return [
+    ["id", letter.id ?? NONE],
+    ["type", letter.type || NONE],
+    ["reason", letter.reason === "" ? NONE : letter.reason + (letter.by === null ? "" : by[letter.by])],
+    ["error", letter.error || NONE],
+    ["attempts", String(letter.attempts)],
+    ...(letter.deaths === null ? [] : [["deaths", String(letter.deaths)] as [string, string]]),
+    ["dead since", letter.deadSince ?? NONE],
+    ["exchange", letter.exchange || NONE],
+    ["routing key", letter.routingKey || NONE],
+    ["time", letter.time ?? NONE],
+    ["source", letter.source || NONE],
+    ["key", letter.key || NONE],
+  ];
+}
+
+function section(title: string, values: Readonly<Record<string, unknown>>): string[] {
+  const lines = Object.entries(values).map(([name, value]) => {
+    const text = typeof value === "string" ? value : JSON.stringify(value);
+    return `  ${oneLine(name)}: ${oneLine(text)}`;
+  });
+  return lines.length === 0 ? [] : [title, ...lines, ""];
+}
+
+export function topologyText(service: string, address: string, { exchange, queues, bindings }: TopologyReport): string {
+  const words = ["durable", "auto-delete"].filter((_, i) => [exchange.durable, exchange.autoDelete][i]);
+  const rows = queues.map(({ name, role, standing, messages, consumers }) => [
+    name,
+    role,
+    standing.state,
+    messages === null ? NONE : String(messages),
+    consumers === null ? NONE : String(consumers),
+  ]);
+  return [
+    `${service} at ${address}`,
+    `exchange ${exchange.name} (${[exchange.type, ...words].join(", ")}): ${exchange.standing.state}`,
+    table(["QUEUE", "ROLE", "STATE", "MESSAGES", "CONSUMERS"], rows),
+    ...[exchange, ...queues].flatMap(({ name, standing }) => saidOf(name, standing)),
+    "as configured",
+    ...queues.map(({ name, arguments: given }) => `  ${name}: ${argumentsText(given)}`),
+    ...bindings.map(({ queue, exchange: from, routingKey }) => `  ${from} → ${queue}: ${routingKey}`),
+  ].join("\n");
+}
+
+function argumentsText(given: Readonly<Record<string, unknown>>): string {
+  return Object.entries(given)
+    .map(([name, value]) => `${name}=${value === "" ? '""' : value}`)
+    .join(" ");
+}
+
+/** What follows the reports, since it holds for all of them. */
+export const TOPOLOGY_LIMITS = `Bindings are what the configuration says: AMQP cannot read those that there are, nor list queues. Retry queues of delays
+that were configured before may still be there, with messages.`;
+
+function saidOf(name: string, standing: Standing): string[] {
+  return "said" in standing ? [`${name} ${standing.state}: ${oneLine(standing.said)}`] : [];
+}
