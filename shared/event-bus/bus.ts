@@ -15,7 +15,7 @@ export interface EventBus {
    * that belongs to a change in the database goes through the outbox instead.
    *
    * @throws DomainError EVENT_BUS_UNAVAILABLE, EVENT_UNROUTABLE, EVENT_REFUSED
-   * @throws TypeError when the message is not declared as an event; RangeError when it or its key is too large
+   * @throws TypeError when the message is not declared as an event or breaks the rules of its proto; RangeError when it or its key is too large
    */
   publish<Schema extends DescMessage>(
     schema: Schema,
@@ -24,7 +24,8 @@ export interface EventBus {
   ): Promise<void>;
   /**
    * Publishes an event that was encoded before, as the outbox's relay does. The in-process bus resolves only when each
-   * consumer has had its first attempt at it: what is in memory alone must still be in the outbox.
+   * consumer has had its first attempt at it, and does not take it while there is none: what would be in memory alone is
+   * still in the outbox.
    *
    * @throws like `publish`; the signal's reason when that fires
    */

@@ -53,7 +53,11 @@ describe("a decoder", () => {
   });
 
   test("does not know types that it was not made for", () => {
-    const created = encodeEvent(UserCreatedSchema, { userId: "1", username: "ada" }, "protobuf");
+    const created = encodeEvent(
+      UserCreatedSchema,
+      { userId: "0197f0c4-8a2b-7c3d-9e4f-2f1d0c9e4b00", username: "ada" },
+      "protobuf",
+    );
     assert.deepEqual(decode({ type: "user.v1.UserCreated", ...created }), {
       kind: "unknown",
       type: "user.v1.UserCreated",
@@ -68,6 +72,9 @@ describe("a decoder", () => {
     "JSON that is no UTF-8": { contentType: "application/json", body: Buffer.from([0x22, 0xff, 0x22]) },
     "JSON of another shape": { contentType: "application/json", body: json({ name: 5 }) },
     "a content type that nobody knows": { contentType: "text/plain", body: Buffer.from("Ada") },
+    "what breaks the rules of its proto": {
+      body: toBinary(UserGreetedSchema, create(UserGreetedSchema, { name: "" })),
+    },
     "no content type": { contentType: "", body: toBinary(UserGreetedSchema, greeted) },
     "protobuf without a type": { type: "", body: toBinary(UserGreetedSchema, greeted) },
     "bare JSON without a type": { type: "", contentType: "application/json", body: json({ name: "Ada" }) },
@@ -84,4 +91,9 @@ describe("a decoder", () => {
 
 test("a message without the event option is no event", () => {
   assert.throws(() => eventTypeOf(UserSchema), TypeError);
+});
+
+test("a message that breaks the rules of its proto is not written", () => {
+  assert.throws(() => encodeEvent(UserGreetedSchema, { name: "" }, "protobuf"), TypeError);
+  assert.throws(() => encodeEvent(UserCreatedSchema, { userId: "1", username: "ada" }, "json"), TypeError);
 });

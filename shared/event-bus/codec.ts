@@ -12,6 +12,7 @@ import {
 } from "@bufbuild/protobuf";
 import type { EventEnvelope } from "./envelope.ts";
 import type { EventType } from "./event-type.ts";
+import { brokenRules } from "./rules.ts";
 
 export type EventEncoding = "protobuf" | "json";
 
@@ -29,21 +30,30 @@ export type Decoded =
   | { readonly kind: "unknown"; readonly type: string }
   | { readonly kind: "undecodable"; readonly error: Error };
 
+/** @throws TypeError when the message breaks the rules of its proto: no consumer would take it */
 export function encodeEvent<Schema extends DescMessage>(
   schema: Schema,
   message: MessageInitShape<Schema>,
   encoding: EventEncoding,
 ): Pick<EventEnvelope, "contentType" | "body"> {
   const whole = create(schema, message);
+  const broken = brokenRules(schema, whole);
+  if (broken !== undefined) throw new TypeError(`${schema.typeName} breaks the rules of its proto: ${broken}`);
   const body = encoding === "json" ? Buffer.from(JSON.stringify(toJson(schema, whole))) : toBinary(schema, whole);
   return { contentType: CONTENT_TYPES[encoding], body };
+}
+
+function event(type: EventType, message: Message): Decoded {
+  const broken = brokenRules(type.schema, message);
+  if (broken === undefined) return { kind: "event", type, message };
+  return undecodable(new Error(`the message breaks the rules of its proto: ${broken}`));
 }
 
 export type Decode = (envelope: Pick<EventEnvelope, "type" | "contentType" | "body">) => Decoded;
 
 /**
  * Reads protobuf and proto-JSON, told apart by content type, and the bare JSON of older publishers, whose `type` stands
- * in the object.
+ * in the object. What breaks the rules of its proto is not taken either.
  */
 export function createDecoder(types: readonly EventType[]): Decode {
   const byName = new Map(types.map((type) => [type.name, type]));
@@ -56,7 +66,7 @@ export function createDecoder(types: readonly EventType[]): Decode {
     const { type: name, ...fields } = value;
     const type = byJsonType.get(name);
     if (type === undefined) return { kind: "unknown", type: name };
-    return { kind: "event", type, message: fromJson(type.schema, fields, { ignoreUnknownFields: true }) };
+    return event(type, fromJson(type.schema, fields, { ignoreUnknownFields: true }));
   }
 
   return ({ type: name, contentType, body }) => {
@@ -65,13 +75,13 @@ export function createDecoder(types: readonly EventType[]): Decode {
       if (type === undefined && name !== "") return { kind: "unknown", type: name };
       if (PROTOBUF.test(contentType)) {
         if (type === undefined) return undecodable(new Error("the message does not say of which type it is"));
-        return { kind: "event", type, message: fromBinary(type.schema, body) };
+        return event(type, fromBinary(type.schema, body));
       }
       if (!JSON_TYPE.test(contentType)) return undecodable(new Error(`the content type is "${contentType}"`));
       const value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body)) as JsonValue;
       if (type === undefined) return bareJson(value);
       // Fields that a later version of the proto has added.
-      return { kind: "event", type, message: fromJson(type.schema, value, { ignoreUnknownFields: true }) };
+      return event(type, fromJson(type.schema, value, { ignoreUnknownFields: true }));
     } catch (error) {
       return undecodable(error instanceof Error ? error : new Error(String(error)));
     }

@@ -109,6 +109,7 @@ async function drainDeadLetters(url: string, queue: string): Promise<DeadLetter[
   }
 }
 
+const created = { userId: "0197f0c4-8a2b-7c3d-9e4f-2f1d0c9e4b00", username: "ada" };
 const greeting = { name: "Ada", message: "Hello Ada!" };
 
 /** An event as another publisher may have made it. */
@@ -213,7 +214,7 @@ for (const [name, enter] of Object.entries(worlds)) {
       const consumer = bus.consume(recorder());
       await bus.start();
       await consumer.start();
-      await bus.publish(UserCreatedSchema, { userId: "1", username: "ada" });
+      await bus.publish(UserCreatedSchema, created);
       await until("the event", () => bus.states().consumers[0]?.counts.unknown === 1);
       const warning = log.lines.find(({ msg }) => String(msg).includes("unknown type"));
       assert.equal(warning?.["event_type"], "user.v1.UserCreated");
@@ -353,7 +354,7 @@ for (const [name, enter] of Object.entries(worlds)) {
         metadata: { routing_key: "user.greeted" },
       });
       await assert.rejects(bus.send(envelopeOf()), { reason: "EVENT_UNROUTABLE" });
-      await bus.publish(UserCreatedSchema, { userId: "1", username: "ada" });
+      await bus.publish(UserCreatedSchema, created);
     });
 
     test("rejects an event whose queue is full, and takes it when there is room", async (t) => {

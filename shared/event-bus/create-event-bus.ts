@@ -20,6 +20,9 @@ export interface EventBusOptions {
 
 /** Events over RabbitMQ when the configuration has one, else inside the process. */
 export function createEventBus(options: EventBusOptions): EventBus {
-  if (usesBroker(options.config)) return createRabbitmqBus(options);
-  return createInProcessBus({ ...options, broker: options.broker ?? createInProcessBroker() });
+  const { config, logger, broker } = options;
+  if (usesBroker(config)) return createRabbitmqBus(options);
+  if (broker === undefined)
+    logger.warn("events stay inside of this process: set rabbitmq.url where services share them");
+  return createInProcessBus({ ...options, broker: broker ?? createInProcessBroker() });
 }

@@ -76,7 +76,10 @@ test("3: a link that is silent is given up within its heartbeats, no promise han
   await shop.sell("before");
   await assertDeliveredOnce(shop.database.db, 1);
   proxy.stall();
-  const publishing = shop.bus.publish(UserCreatedSchema, { userId: "1", username: "nobody's" });
+  const publishing = shop.bus.publish(UserCreatedSchema, {
+    userId: "0197f0c4-8a2b-7c3d-9e4f-2f1d0c9e4b00",
+    username: "nobody's",
+  });
   await within(assert.rejects(publishing, { reason: "EVENT_BUS_UNAVAILABLE" }), "a publish to end");
   await shop.sell("meanwhile");
   await until(
@@ -127,7 +130,10 @@ test("26: a broker that is down at the start is no reason not to start, and show
   const component = () => shop.readiness.state().components.find(({ name }) => name === "event bus");
   assert.equal(component()?.ready, false);
   await shop.sell("early");
-  const publishing = shop.bus.publish(UserCreatedSchema, { userId: "1", username: "nobody's" });
+  const publishing = shop.bus.publish(UserCreatedSchema, {
+    userId: "0197f0c4-8a2b-7c3d-9e4f-2f1d0c9e4b00",
+    username: "nobody's",
+  });
   await assert.rejects(publishing, { reason: "EVENT_BUS_UNAVAILABLE" });
   proxy.accept();
   await until("readiness", () => component()?.ready === true);

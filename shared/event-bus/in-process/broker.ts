@@ -46,7 +46,7 @@ export function createInProcessBroker(): InProcessBroker {
     redrive(name) {
       const queue = queues.get(name)?.queue;
       const letters = queue?.exhume() ?? [];
-      for (const { envelope } of letters) queue?.push({ envelope, attempt: 1, onFirstAttempt: undefined });
+      for (const { envelope } of letters) queue?.push({ envelope, attempt: 1, sender: undefined });
       return letters.length;
     },
     declare(declaration) {
@@ -57,7 +57,7 @@ export function createInProcessBroker(): InProcessBroker {
       return queue;
     },
     remove(name) {
-      queues.get(name)?.queue.drop();
+      queues.get(name)?.queue.close();
       queues.delete(name);
     },
     route(exchange, { routingKey, mustBeRouted }) {

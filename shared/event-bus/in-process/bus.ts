@@ -8,6 +8,7 @@ import { busUnavailable } from "../errors.ts";
 import { eventTypeOf } from "../event-type.ts";
 import type { InProcessBroker } from "./broker.ts";
 import { createInProcessConsumer, type InProcessConsumer } from "./consumer.ts";
+import type { InProcessQueue } from "./queue.ts";
 
 export interface InProcessBusOptions {
   readonly config: RabbitmqConfig;
@@ -23,15 +24,26 @@ export function createInProcessBus(options: InProcessBusOptions): EventBus {
   const consumers = new Map<string, InProcessConsumer>();
   const closing = new AbortController();
 
-  /** @returns what resolves when each queue's consumer has had its first attempt */
-  function enqueue(envelope: EventEnvelope): Promise<unknown> {
+  function route(envelope: EventEnvelope): readonly InProcessQueue[] {
     if (closing.signal.aborted) throw busUnavailable("the event bus is closed");
-    const attempts = broker.route(config.exchange, envelope).map((queue) => {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      queue.push({ envelope, attempt: 1, onFirstAttempt: resolve });
+    return broker.route(config.exchange, envelope);
+  }
+
+  /** Resolves when each queue's consumer has had its first attempt. */
+  async function attempt(envelope: EventEnvelope): Promise<void> {
+    const queues = route(envelope);
+    const absent = queues.find(({ hasConsumer }) => !hasConsumer);
+    if (absent !== undefined) throw nobodyConsumes(absent);
+    const attempts = queues.map((queue) => {
+      const { promise, resolve, reject } = Promise.withResolvers<void>();
+      queue.push({
+        envelope,
+        attempt: 1,
+        sender: { settle: resolve, giveUp: () => reject(nobodyConsumes(queue)) },
+      });
       return promise;
     });
-    return Promise.all(attempts);
+    await Promise.all(attempts);
   }
 
   return {
@@ -39,11 +51,12 @@ export function createInProcessBus(options: InProcessBusOptions): EventBus {
       component.ready();
     },
     async publish(schema, message, { key } = {}) {
-      void enqueue(createEnvelope(eventTypeOf(schema), message, { key, source, encoding: config.encoding }));
+      const envelope = createEnvelope(eventTypeOf(schema), message, { key, source, encoding: config.encoding });
+      for (const queue of route(envelope)) queue.push({ envelope, attempt: 1, sender: undefined });
     },
     async send(envelope, signal) {
       signal?.throwIfAborted();
-      await orAborted(enqueue(envelope), [closing.signal, ...(signal === undefined ? [] : [signal])]);
+      await orAborted(attempt(envelope), [closing.signal, ...(signal === undefined ? [] : [signal])]);
     },
     consume(consumeOptions): EventConsumer {
       const definition: ConsumerDefinition = defineConsumer(consumeOptions, config, logger);
@@ -64,6 +77,10 @@ export function createInProcessBus(options: InProcessBusOptions): EventBus {
       await Promise.all([...consumers.values()].map((consumer) => consumer.close(AbortSignal.abort())));
     },
   };
+}
+
+function nobodyConsumes({ name }: InProcessQueue): Error {
+  return busUnavailable(`nobody consumes the queue ${name}`);
 }
 
 async function orAborted(work: Promise<unknown>, signals: readonly AbortSignal[]): Promise<void> {

@@ -31,17 +31,17 @@ export function createInProcessConsumer(options: InProcessConsumerOptions): InPr
     maxLength: config.maxLength,
   });
   let state: ConsumerState["state"] = "stopped";
-  let disconnect = () => {};
+  let disconnect: ((unbegun: readonly QueuedMessage[]) => void) | undefined;
   let closing: Promise<void> | undefined;
 
   function settle(message: QueuedMessage, outcome: Outcome): void {
     const { envelope, attempt } = message;
     if (outcome.kind === "retry") {
-      queue.pushLater({ envelope, attempt: attempt + 1, onFirstAttempt: undefined }, retryDelaysMs[attempt - 1] ?? 0);
+      queue.pushLater({ envelope, attempt: attempt + 1, sender: undefined }, retryDelaysMs[attempt - 1] ?? 0);
     } else if (outcome.kind === "dead" && !ephemeral) {
       queue.bury({ envelope, attempts: attempt, reason: outcome.reason, error: String(outcome.error) });
     }
-    message.onFirstAttempt?.();
+    message.sender?.settle();
   }
 
   const pipeline: Pipeline<QueuedMessage> = createPipeline<QueuedMessage>({
@@ -56,9 +56,8 @@ export function createInProcessConsumer(options: InProcessConsumerOptions): InPr
 
   async function closeNow(signal: AbortSignal | undefined): Promise<void> {
     state = "closed";
-    disconnect();
     const { dropped, idle } = pipeline.drain();
-    queue.putBack(dropped);
+    disconnect?.(dropped);
     const { kind } = await bounded(idle, config.handlerTimeoutMs, signal);
     if (kind === "overran") logger.warn({ queue: name }, "handlers are left behind");
     if (ephemeral) broker.remove(name);

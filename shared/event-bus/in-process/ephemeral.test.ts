@@ -41,7 +41,12 @@ test("an ephemeral queue that goes leaves nobody waiting for what it had not han
   const sends = ["1", "2", "3"].map((id) => other.send(envelope(id)));
   const closed = consumer.close();
   first.resolve();
-  await within(Promise.all([closed, ...sends]), "the sends", 5_000);
+  const outcomes = Promise.allSettled(sends);
+  await within(Promise.all([closed, outcomes]), "the sends");
+  assert.deepEqual(
+    (await outcomes).map((outcome) => (outcome.status === "rejected" ? outcome.reason.reason : outcome.status)),
+    ["fulfilled", "EVENT_BUS_UNAVAILABLE", "EVENT_BUS_UNAVAILABLE"],
+  );
   assert.deepEqual(handled, ["1"]);
   await Promise.all([replica.close(), other.close()]);
 });

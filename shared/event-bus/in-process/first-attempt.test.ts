@@ -20,7 +20,12 @@ const envelope = createEnvelope(
 
 async function start(t: TestContext, handle: () => Promise<void> | void) {
   const broker = createInProcessBroker();
-  const config = rabbitmqSection.parse({ exchange: "test", queue: "test", retry: { delays: ["1h"] } });
+  const config = rabbitmqSection.parse({
+    exchange: "test",
+    queue: "test",
+    handler_timeout: "1s",
+    retry: { delays: ["1h"] },
+  });
   const bus = createInProcessBus({ config, source: "test", broker, logger: silent, readiness: createReadiness() });
   const consumer = bus.consume({ events: [UserGreetedSchema], handlers: { "user.v1.UserGreeted": handle } });
   t.after(() => broker.close());
@@ -39,9 +44,9 @@ async function isSettled(work: Promise<unknown>): Promise<boolean> {
 test("an event is sent when its first attempt has succeeded", async (t) => {
   const { promise: gate, resolve: open } = Promise.withResolvers<void>();
   const { bus, consumer } = await start(t, () => gate);
-  const sending = bus.send(envelope);
-  assert.equal(await isSettled(sending), false, "nobody consumes");
+  await assert.rejects(bus.send(envelope), { reason: "EVENT_BUS_UNAVAILABLE" }, "nobody consumes");
   await consumer.start();
+  const sending = bus.send(envelope);
   await until("it to be handled", () => bus.states().consumers[0]?.waiting === 1);
   assert.equal(await isSettled(sending), false, "the handler runs");
   open();
@@ -58,16 +63,23 @@ test("an event is sent when its first attempt has failed: it is tried again from
   assert.equal(broker.close(), 1, "one is lost with the process");
 });
 
-test("an event that had no attempt is not sent when the bus closes, nor when its sender gives up", async (t) => {
-  const { bus } = await start(t, () => {});
+test("an event that had no attempt is not sent when its consumer closes, nor when its sender gives up", async (t) => {
+  const { bus, consumer, broker } = await start(t, () => new Promise(() => {}));
+  await consumer.start();
   const giveUp = new AbortController();
   const abandoned = bus.send(envelope, giveUp.signal);
   const reason = new Error("the relay is stopped");
   giveUp.abort(reason);
   await assert.rejects(abandoned, reason);
-  const sending = bus.send(envelope);
+  const sends = Array.from({ length: 20 }, () => bus.send(envelope));
+  const outcomes = Promise.allSettled(sends);
+  await consumer.close(AbortSignal.abort());
+  assert.equal(broker.close(), 0, "what is not begun is still its sender's");
   await bus.close();
-  await assert.rejects(sending, { reason: "EVENT_BUS_UNAVAILABLE" });
+  for (const outcome of await outcomes) {
+    assert.ok(outcome.status === "rejected");
+    assert.equal(outcome.reason.reason, "EVENT_BUS_UNAVAILABLE");
+  }
 });
 
 test("a published event is not waited for: its publisher may be the handler that it waits for", async (t) => {

@@ -3,8 +3,15 @@ import type { EventEnvelope } from "../envelope.ts";
 
 /** A message in a queue's memory. */
 export interface QueuedMessage extends Received {
-  /** Called once, when the first attempt has ended or can never begin. */
-  readonly onFirstAttempt: (() => void) | undefined;
+  /** Who waits for the first attempt, and keeps the event until then; undefined when nobody does. */
+  readonly sender: Sender | undefined;
+}
+
+export interface Sender {
+  /** The first attempt has ended. */
+  settle(): void;
+  /** There is nobody to attempt it. The message is no longer in the queue. */
+  giveUp(): void;
 }
 
 export interface InProcessDeadLetter {
@@ -24,22 +31,19 @@ export interface InProcessQueue {
   readonly name: string;
   /** Those that wait for a consumer. */
   readonly length: number;
+  readonly hasConsumer: boolean;
   readonly deadLetters: readonly InProcessDeadLetter[];
   push(message: QueuedMessage): void;
-  /** Puts back what a consumer has not begun, before all others. */
-  putBack(messages: readonly QueuedMessage[]): void;
   pushLater(message: QueuedMessage, delayMs: number): void;
   bury(letter: InProcessDeadLetter): void;
   /** Takes all dead letters out. */
   exhume(): InProcessDeadLetter[];
-  /** @returns how to take it away again */
-  connect(consumer: QueueConsumer): () => void;
+  /** @returns how to take it away again, with what it has not begun: that comes before all else */
+  connect(consumer: QueueConsumer): (unbegun: readonly QueuedMessage[]) => void;
   /** A consumer has room again. */
   pump(): void;
-  /** Ends its timers; answers how many messages are lost with it. */
+  /** Ends its timers; answers how many messages are lost with it: those that nobody keeps. */
   close(): number;
-  /** The same, while others go on: nobody waits any longer for a first attempt in here. */
-  drop(): void;
 }
 
 /** More are dropped, oldest first: this memory is the process's. */
@@ -48,6 +52,7 @@ const MOST_DEAD_LETTERS = 1_000;
 export function createQueue(name: string): InProcessQueue {
   let waiting: QueuedMessage[] = [];
   let head = 0;
+  let closed = false;
   let consumers: QueueConsumer[] = [];
   const deadLetters: InProcessDeadLetter[] = [];
   const timers = new Set<NodeJS.Timeout>();
@@ -74,13 +79,12 @@ export function createQueue(name: string): InProcessQueue {
     pump();
   }
 
-  function close(): number {
-    const lost = waiting.length - head + timers.size;
-    for (const timer of timers) clearTimeout(timer);
-    timers.clear();
-    waiting = [];
+  /** What somebody keeps is not needed here while nobody consumes. */
+  function returnToSenders(): void {
+    const kept = waiting.slice(head);
+    waiting = kept.filter(({ sender }) => sender === undefined);
     head = 0;
-    return lost;
+    for (const { sender } of kept) sender?.giveUp();
   }
 
   return {
@@ -88,14 +92,13 @@ export function createQueue(name: string): InProcessQueue {
     get length() {
       return waiting.length - head;
     },
+    get hasConsumer() {
+      return consumers.length > 0;
+    },
     deadLetters,
     push,
-    putBack(messages) {
-      waiting = [...messages, ...waiting.slice(head)];
-      head = 0;
-      pump();
-    },
     pushLater(message, delayMs) {
+      if (closed) return;
       const timer = setTimeout(() => {
         timers.delete(timer);
         push(message);
@@ -110,15 +113,23 @@ export function createQueue(name: string): InProcessQueue {
     connect(consumer) {
       consumers = [...consumers, consumer];
       pump();
-      return () => {
+      return (unbegun) => {
         consumers = consumers.filter((one) => one !== consumer);
+        waiting = [...unbegun, ...waiting.slice(head)];
+        head = 0;
+        if (consumers.length === 0) returnToSenders();
+        pump();
       };
     },
     pump,
-    close,
-    drop() {
-      for (const { onFirstAttempt } of waiting.slice(head)) onFirstAttempt?.();
-      close();
+    close() {
+      closed = true;
+      returnToSenders();
+      const lost = waiting.length + timers.size;
+      for (const timer of timers) clearTimeout(timer);
+      timers.clear();
+      waiting = [];
+      return lost;
     },
   };
 }

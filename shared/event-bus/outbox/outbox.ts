@@ -18,7 +18,7 @@ export interface Outbox {
    * those do that change the same row.
    *
    * @param db the transaction; anything else commits at once
-   * @throws TypeError when the message is not declared as an event; RangeError when it or its key is too large
+   * @throws TypeError when the message is not declared as an event or breaks the rules of its proto; RangeError when it or its key is too large
    */
   add<Tables, Schema extends DescMessage>(
     db: Kysely<Tables> | Transaction<Tables>,

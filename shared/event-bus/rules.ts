@@ -1,0 +1,17 @@
+import type { DescMessage, Message } from "@bufbuild/protobuf";
+import { pathToString } from "@bufbuild/protobuf/reflect";
+import { createValidator } from "@bufbuild/protovalidate";
+
+const validator = createValidator();
+
+/**
+ * How a message breaks the protovalidate rules of its proto, in one line; undefined when it keeps them.
+ *
+ * @throws CompilationError for rules that do not compile
+ */
+export function brokenRules(schema: DescMessage, message: Message): string | undefined {
+  const result = validator.validate(schema, message);
+  if (result.kind === "valid") return undefined;
+  if (result.kind === "error") throw result.error;
+  return result.violations.map(({ field, message: rule }) => `${pathToString(field)}: ${rule}`).join("; ");
+}
