@@ -11,6 +11,7 @@ import { TopologyError } from "../errors.ts";
 import { fromAmqp, HEADERS, readdressed } from "./amqp-message.ts";
 import type { BrokerConnection } from "./connection.ts";
 import type { Publisher } from "./publisher.ts";
+import { handleSuspects } from "./suspects.ts";
 import { deadLetterQueueOf, declare, ephemeralTopologyOf, retryQueueOf, topologyOf } from "./topology.ts";
 
 export interface RabbitmqConsumer extends EventConsumer {
@@ -31,6 +32,8 @@ export interface RabbitmqConsumerOptions {
 interface Delivery extends Received {
   readonly message: AsyncMessage;
   readonly channel: Channel;
+  /** Called when it is answered, or is not to be. */
+  readonly onSettled?: () => void;
 }
 
 const FIRST_RETRY_MS = 100;
@@ -55,7 +58,10 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
     handling: definition.handling,
     concurrency: config.concurrency,
     batchSize: definition.batchSize,
-    settle,
+    settle(delivery, outcome) {
+      const settling = settle(delivery, outcome);
+      return delivery.onSettled === undefined ? settling : settling.finally(delivery.onSettled);
+    },
     logger,
   });
 
@@ -135,20 +141,43 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
     opened.once("close", resolve);
     // The queue was deleted, and what it had delivered with it.
     opened.once("basic.cancel", () => void opened.close());
-    const work = (async () => {
-      await opened.basicQos({ prefetchCount: config.prefetch });
-      ({ consumerTag } = await opened.basicConsume({ queue: name }, (message) => receive(opened, message)));
-    })();
-    const outcome = await bounded(work, config.connectTimeoutMs);
-    if (outcome.kind === "done") return { lost };
-    void opened.close();
-    throw outcome.kind === "failed" ? outcome.cause : new Error("the broker does not answer");
+    try {
+      await takeSuspects(opened, lost);
+      const outcome = await bounded(consume(opened, name), config.connectTimeoutMs);
+      if (outcome.kind === "failed") throw outcome.cause;
+      if (outcome.kind === "overran") throw new Error("the broker does not answer");
+      return { lost };
+    } catch (error) {
+      void opened.close();
+      throw error;
+    }
   }
 
-  function receive(from: Channel, message: AsyncMessage): void {
-    // Prefetched messages may arrive until the broker has seen the cancellation.
-    if (closing.signal.aborted || !from.active) return;
-    pipeline.push({ ...fromAmqp(message), message, channel: from });
+  async function takeSuspects(from: Channel, lost: Promise<void>): Promise<void> {
+    // An ephemeral queue has none, and a queue of a single active consumer lets nobody get.
+    if (ephemeral || config.singleActiveConsumer) return;
+    await handleSuspects({
+      channel: from,
+      queue,
+      deliveryLimit: config.deliveryLimit,
+      timeoutMs: config.connectTimeoutMs,
+      signal: closing.signal,
+      async handle(message) {
+        state = "consuming";
+        const { promise: settled, resolve } = Promise.withResolvers<void>();
+        pipeline.push({ ...fromAmqp(message), message, channel: from, onSettled: resolve });
+        await Promise.race([settled, lost]);
+      },
+    });
+  }
+
+  async function consume(from: Channel, name: string): Promise<void> {
+    await from.basicQos({ prefetchCount: config.prefetch });
+    ({ consumerTag } = await from.basicConsume({ queue: name }, (message) => {
+      // Prefetched messages may arrive until the broker has seen the cancellation.
+      if (closing.signal.aborted || !from.active) return;
+      pipeline.push({ ...fromAmqp(message), message, channel: from });
+    }));
   }
 
   function linked() {
@@ -172,7 +201,8 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
   async function closeNow(signal: AbortSignal | undefined): Promise<void> {
     closing.abort();
     const { idle } = pipeline.drain();
-    if (channel?.active && consumerTag !== undefined) {
+    // One that is cancelled hands over at once: the next would get later messages while these are still in hand here.
+    if (channel?.active && consumerTag !== undefined && !config.singleActiveConsumer) {
       await bounded(channel.basicCancel({ consumerTag }), FAREWELL_MS, signal);
     }
     const { kind } = await bounded(idle, config.handlerTimeoutMs, signal);

@@ -40,6 +40,23 @@ export async function assertDeliveredOnce(db: Kysely<Tables>, expected: number, 
   assert.deepEqual(await audit(db), { committed: expected, lost: [], unexpected: [], duplicated: [] });
 }
 
+/** The same where `dead` have become dead letters, and have no effect. */
+export async function assertDeliveredOnceBut(
+  db: Kysely<Tables>,
+  dead: readonly string[],
+  expected: number,
+  timeoutMs = 60_000,
+): Promise<void> {
+  await until("the rest to be delivered", async () => (await undelivered(db)) <= dead.length, timeoutMs).catch(
+    () => {},
+  );
+  const { lost, ...rest } = await audit(db);
+  assert.deepEqual(
+    { ...rest, lost: lost.toSorted() },
+    { committed: expected, lost: dead.toSorted(), unexpected: [], duplicated: [] },
+  );
+}
+
 /** Holds that each key's effects came in the order of its sales: names are `<key>-<number>`. */
 export async function assertOrderPerKey(db: Kysely<Tables>): Promise<void> {
   const last = new Map<string, number>();
@@ -48,4 +65,9 @@ export async function assertOrderPerKey(db: Kysely<Tables>): Promise<void> {
     assert.ok(Number(number) > (last.get(key) ?? -1), `${name} came after ${key}-${last.get(key)}`);
     last.set(key, Number(number));
   }
+}
+
+/** What has been delivered so far, in the order in which it was. */
+export async function delivered(db: Kysely<Tables>): Promise<{ readonly name: string; readonly attempt: number }[]> {
+  return db.selectFrom("effects").select(["name", "attempt"]).orderBy("sequence").execute();
 }

@@ -2,7 +2,7 @@ import type { Transaction } from "kysely";
 import { sql } from "kysely";
 import { pino } from "pino";
 import { UserGreetedSchema } from "#gen/user/v1/user_events_pb.ts";
-import { createDatabase, type Database, databaseSection, type Migration } from "#shared/database";
+import { afterCommit, createDatabase, type Database, databaseSection, type Migration } from "#shared/database";
 import {
   createEventBus,
   createInbox,
@@ -19,6 +19,7 @@ import {
   rabbitmqSection,
 } from "#shared/event-bus";
 import { createReadiness, type Readiness } from "#shared/lifecycle";
+import type { Logger } from "#shared/logging";
 
 /** What the shop has sold, and what came of it: the logs of both sides, each written in the transaction that it tells of. */
 export interface Tables {
@@ -51,6 +52,10 @@ export interface ShopOptions {
   readonly database: Readonly<Record<string, unknown>>;
   readonly outbox?: Partial<OutboxOptions>;
   readonly log?: "warn" | "silent";
+  /** Default: one to stdout, as `log` says. */
+  readonly logger?: Logger;
+  /** Called when a sale is committed, and nobody has nudged the relay. */
+  readonly onCommitted?: () => void;
   /** Called when the broker has confirmed an event, and the outbox still has it. */
   readonly onConfirmed?: () => void;
 }
@@ -79,7 +84,7 @@ export interface Shop {
 }
 
 export function createShop(options: ShopOptions): Shop {
-  const logger = pino({ level: options.log ?? "silent" });
+  const logger = options.logger ?? pino({ level: options.log ?? "silent" });
   const readiness = createReadiness();
   const config = rabbitmqSection.parse(options.rabbitmq);
   const database = createDatabase<Tables>({
@@ -111,6 +116,7 @@ export function createShop(options: ShopOptions): Shop {
     async sell(name, key) {
       await db.transaction().execute(async (tx) => {
         await tx.insertInto("sales").values({ name }).execute();
+        if (options.onCommitted !== undefined) await afterCommit(tx, options.onCommitted);
         await outbox.add(tx, UserGreetedSchema, { name, message: "" }, key === undefined ? {} : { key });
       });
     },

@@ -3,6 +3,7 @@
 import process from "node:process";
 import { Connection } from "rabbitmq-client";
 import { afterCommit } from "#shared/database";
+import { until } from "#shared/testing";
 import { createShop, type Handle, type ShopOptions } from "./shop.ts";
 
 export interface WorkerOptions {
@@ -14,6 +15,11 @@ export interface WorkerOptions {
   /** The moment at which it kills itself with SIGKILL, as it comes for the `after`th time (default 1). */
   readonly dieAt?: Moment;
   readonly after?: number;
+  /** The moment at which it pauses itself with SIGSTOP, as it comes for the `pauseAfter`th time (default 1). */
+  readonly pauseAt?: Moment;
+  readonly pauseAfter?: number;
+  /** The name that it dies of, whenever a handler gets it. */
+  readonly dieOf?: string;
   /** Each handler's attempts that throw, before one that does not. */
   readonly failures?: number;
   /** How long each handler takes. */
@@ -34,23 +40,30 @@ export type Moment =
 
 const options = JSON.parse(process.env["WORKER"] ?? "{}") as WorkerOptions;
 let left = options.after ?? 1;
+let leftToPause = options.pauseAfter ?? 1;
 
 function pass(moment: Moment): void {
   if (options.dieAt === moment && --left === 0) process.kill(process.pid, "SIGKILL");
+  if (options.pauseAt === moment && --leftToPause === 0) process.kill(process.pid, "SIGSTOP");
 }
 
 function say(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
-const shop = createShop({ ...options.shop, onConfirmed: () => pass("confirmed") });
+const shop = createShop({
+  ...options.shop,
+  onCommitted: () => pass("sale committed"),
+  onConfirmed: () => pass("confirmed"),
+});
 
-const deliver: Handle = async (_, { attempt, tx, signal }) => {
+const deliver: Handle = async (name, { attempt, tx, signal }) => {
   if (options.handlerMs !== undefined) {
     await new Promise((resolve) => setTimeout(resolve, options.handlerMs));
     signal.throwIfAborted();
   }
   pass("handling");
+  if (name === options.dieOf) process.kill(process.pid, "SIGKILL");
   if (attempt <= (options.failures ?? 0)) throw new Error(`attempt ${attempt} fails`);
   await afterCommit(tx, () => pass("effect committed"));
 };
@@ -73,13 +86,16 @@ say("started");
 if (options.dieAt === "retry published") await dieAtFirstAcknowledgement(String(options.shop.rabbitmq["url"]));
 if (options.relay) shop.outbox.start();
 await consumer?.start();
+if (consumer !== undefined) {
+  const isConsuming = () => shop.bus.states().consumers.every(({ state }) => state === "consuming");
+  void until("it to consume", isConsuming, 60_000).then(() => say("consuming"));
+}
 if (options.sell !== undefined) {
   const { keys, count } = options.sell;
   for (let n = 0; n < count; n++) {
     for (const key of keys) {
       if (isEnding) break;
       await shop.sell(`${key}-${n}`, key);
-      pass("sale committed");
     }
   }
   say("sold");

@@ -1,0 +1,37 @@
+import { randomUUID } from "node:crypto";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { Envelope } from "rabbitmq-client";
+import { UserGreetedSchema } from "#gen/user/v1/user_events_pb.ts";
+
+/** What all of it is measured with: an event whose protobuf has 256 bytes. */
+export const EventSchema = UserGreetedSchema;
+export const ROUTING_KEY = "user.greeted";
+export const BYTES = 256;
+export const KEYS = 1_000;
+
+const NAME = "Ada";
+/** A field costs a byte for its tag, and one for its length or two from 128 on. */
+const MESSAGE = "x".repeat(BYTES - (2 + NAME.length) - 3);
+
+/** @param name three characters, or it is not 256 bytes */
+export function createEvent(name = NAME): MessageInitShape<typeof EventSchema> {
+  return { name, message: MESSAGE };
+}
+
+export function keyOf(index: number): string {
+  return `key-${index % KEYS}`;
+}
+
+/** The same for the bare client: bytes that are there already, with what makes a message safe and known. */
+export const bareBody = Buffer.alloc(BYTES, "x");
+
+export function createBareEnvelope(exchange: string): Envelope {
+  return {
+    exchange,
+    routingKey: ROUTING_KEY,
+    durable: true,
+    mandatory: true,
+    messageId: randomUUID(),
+    contentType: "application/protobuf",
+  };
+}

@@ -1,0 +1,25 @@
+/** How much is measured. */
+export interface Plan {
+  /** So many at once, in many short rounds: what a confirmation takes hangs on the disk, which others use too. */
+  readonly publish: { readonly windows: readonly number[]; readonly rounds: number; readonly roundMs: number };
+  readonly consume: { readonly rounds: number; readonly events: number };
+  /** `events` is a multiple of the number of keys. */
+  readonly relay: { readonly rounds: number; readonly events: number };
+  readonly latency: { readonly rounds: number; readonly eventsARound: number; readonly perSecond: number };
+}
+
+/** Some three minutes. */
+export const fullPlan: Plan = {
+  publish: { windows: [1, 50, 1_000], rounds: 15, roundMs: 400 },
+  consume: { rounds: 5, events: 40_000 },
+  relay: { rounds: 5, events: 60_000 },
+  latency: { rounds: 5, eventsARound: 200, perSecond: 200 },
+};
+
+/** Under a minute, and noisier. */
+export const quickPlan: Plan = {
+  publish: { windows: [1, 50, 1_000], rounds: 5, roundMs: 250 },
+  consume: { rounds: 2, events: 10_000 },
+  relay: { rounds: 1, events: 20_000 },
+  latency: { rounds: 2, eventsARound: 200, perSecond: 200 },
+};

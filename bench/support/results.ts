@@ -1,0 +1,51 @@
+import { mkdir, writeFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
+
+/** One line of a benchmark. */
+export interface Result {
+  readonly name: string;
+  /** Ours. */
+  readonly value: number;
+  readonly unit: string;
+  /** What we stand beside, in the same run. */
+  readonly bare?: number;
+  /** Ours ÷ bare. */
+  readonly ratio?: number;
+  readonly budget?: Budget;
+}
+
+/** What a value or ratio should be. */
+export type Budget = { readonly of: "value" | "ratio" } & ({ readonly atLeast: number } | { readonly below: number });
+
+export function isMet(budget: Budget, { value, ratio = Number.NaN }: Result): boolean {
+  const measured = budget.of === "value" ? value : ratio;
+  return "below" in budget ? measured < budget.below : measured >= budget.atLeast;
+}
+
+const FOLDER = new URL("../results/", import.meta.url);
+
+/** Writes `bench/results/<name>.json`: the machine and one result a line. */
+export async function writeResults(
+  name: string,
+  versions: Readonly<Record<string, string>>,
+  results: readonly Result[],
+): Promise<void> {
+  const machine = { cores: availableParallelism(), node: process.versions.node, ...versions };
+  const lines = results.map(({ name: of, value, unit, ratio }) =>
+    inOneLine({ name: of, value: rounded(value), unit, ratio: ratio === undefined ? null : rounded(ratio) }),
+  );
+  const text = `{\n  "machine": ${inOneLine(machine)},\n  "results": [\n    ${lines.join(",\n    ")}\n  ]\n}\n`;
+  await mkdir(FOLDER, { recursive: true });
+  await writeFile(new URL(`${name}.json`, FOLDER), text);
+}
+
+/** As the formatter has it. */
+function inOneLine(fields: Readonly<Record<string, unknown>>): string {
+  const entries = Object.entries(fields).map(([key, value]) => `${JSON.stringify(key)}: ${JSON.stringify(value)}`);
+  return `{ ${entries.join(", ")} }`;
+}
+
+/** Three digits that count; all of those before the point. */
+function rounded(value: number): number {
+  return Math.abs(value) >= 100 ? Math.round(value) : Number(value.toPrecision(3));
+}
