@@ -1,13 +1,4 @@
 export { type Broker, openBroker } from "./admin/broker.ts";
-export {
-  type Catalogue,
-  type CatalogueEvent,
-  type CatalogueField,
-  type CataloguePackage,
-  type CatalogueType,
-  catalogueOf,
-} from "./admin/catalogue.ts";
-export { catalogueMarkdown } from "./admin/catalogue-markdown.ts";
 export { type CommandResult, runEventsCommand } from "./admin/command.ts";
 export type { DeadLetter } from "./admin/dead-letter.ts";
 export {
@@ -19,17 +10,8 @@ export {
   redriveDeadLetters,
   showDeadLetter,
 } from "./admin/dead-letters.ts";
-export { buildDescriptorSet } from "./admin/descriptor-set.ts";
 export type { EventsService, EventsSetup } from "./admin/setup.ts";
-export {
-  type ExchangeReport,
-  type QueueReport,
-  type Standing,
-  type TopologyReport,
-  type TopologyReportOptions,
-  topologyReport,
-} from "./admin/topology-report.ts";
-export { decoderOf, type WholeDeadLetter } from "./admin/whole-dead-letter.ts";
+export type { WholeDeadLetter } from "./admin/whole-dead-letter.ts";
 export type {
   ConnectionState,
   ConsumeOptions,

@@ -1,10 +1,9 @@
 import type { DescMessage } from "@bufbuild/protobuf";
 import type { Channel } from "rabbitmq-client";
+import { bindingKeysOf } from "../binding-keys.ts";
 import type { RabbitmqConfig } from "../config.ts";
-import { eventTypeOf } from "../event-type.ts";
 import { codeOf } from "../rabbitmq/connection.ts";
 import { deadLetterQueueOf, type Topology, topologyOf } from "../rabbitmq/topology.ts";
-import { takes } from "../routing.ts";
 import { answered, type Broker, onChannel, textOf } from "./broker.ts";
 
 /** How something that is configured stands on the broker. */
@@ -58,7 +57,7 @@ export async function topologyReport(
   { config, handles }: TopologyReportOptions,
 ): Promise<TopologyReport> {
   const { queue } = config;
-  const bindingKeys = bindingKeysOf(config, handles);
+  const bindingKeys = bindingKeysOf(config.routingKey, handles, config);
   const topology = topologyOf({ queue, bindingKeys, retryDelaysMs: config.retry.delaysMs }, config);
   const { exchange, bindings } = topology;
   const queues: QueueReport[] = [];
@@ -118,18 +117,6 @@ async function attempt<T>(work: () => Promise<T>): Promise<{ readonly answer: T 
       return { standing: { state: "refused", said: textOf(error) } };
     throw error;
   }
-}
-
-/** As its consumer binds it: by the configured key, and by the events that this one does not take. */
-function bindingKeysOf(
-  { exchangeType, routingKey }: RabbitmqConfig,
-  handles: readonly DescMessage[],
-): readonly string[] {
-  const configured = routingKey === "" ? [] : [routingKey];
-  const handled = handles
-    .map((schema) => eventTypeOf(schema).routingKey)
-    .filter((key) => !configured.some((pattern) => takes(exchangeType, pattern, key)));
-  return [...new Set([...configured, ...handled])];
 }
 
 /** A reader looks for the work queue first. */

@@ -1,10 +1,9 @@
 import { randomUUID } from "node:crypto";
 import type { DescMessage } from "@bufbuild/protobuf";
 import type { Logger } from "#shared/logging";
+import { bindingKeysOf } from "../binding-keys.ts";
 import type { ConsumeOptions, ConsumerGuard } from "../bus.ts";
 import type { RabbitmqConfig } from "../config.ts";
-import { eventTypeOf } from "../event-type.ts";
-import { takes } from "../routing.ts";
 import { type AnyHandler, createHandling, type Handling, unguarded } from "./handling.ts";
 
 /** A consumer's options with every default filled in, the same for both buses. */
@@ -31,13 +30,10 @@ export function defineConsumer<Events extends readonly DescMessage[], Extra exte
   const retryDelaysMs = ephemeral ? [] : config.retry.delaysMs;
   const guard = (options.guard ?? unguarded) as ConsumerGuard<object>;
   // The configured key is for the configured queue: another queue gets what it has handlers for.
-  const configured = queue === config.queue && config.routingKey !== "" ? [config.routingKey] : [];
-  const routingKeys = events
-    .map((schema) => eventTypeOf(schema).routingKey)
-    .filter((key) => !configured.some((pattern) => takes(config.exchangeType, pattern, key)));
+  const pattern = queue === config.queue ? config.routingKey : "";
   return {
     queue,
-    bindingKeys: [...new Set([...configured, ...routingKeys])],
+    bindingKeys: bindingKeysOf(pattern, events, config),
     retryDelaysMs,
     ephemeral,
     batchSize: guard.batchSize,
