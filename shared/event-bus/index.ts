@@ -1,4 +1,5 @@
 export { type Broker, openBroker } from "./admin/broker.ts";
+export type { Catalogue, CatalogueEvent, CatalogueField, CataloguePackage, CatalogueType } from "./admin/catalogue.ts";
 export { type CommandResult, runEventsCommand } from "./admin/command.ts";
 export type { DeadLetter } from "./admin/dead-letter.ts";
 export {
