@@ -44,7 +44,10 @@ export interface EventBus {
 }
 
 export interface PublishOptions {
-  /** Events with the same key are relayed and handled in their order. At most 255 characters. Default: no order. */
+  /**
+   * Events with the same key are relayed in their order, and handled in it within one process (over several replicas with
+   * `single_active_consumer`); one that is tried again is overtaken. At most 255 characters. Default: no order.
+   */
   readonly key?: string;
 }
 
@@ -98,7 +101,7 @@ export type EventHandlers<
 /**
  * Consumes one queue. A handler that returns has its message acknowledged. One that throws, or outlives its deadline,
  * gets the message again after each of the configured delays, and after the last one the message becomes a dead letter.
- * Messages with the same key are handled one after the other.
+ * Messages with the same key are handled one after the other, in this process.
  */
 export interface EventConsumer {
   readonly queue: string;
@@ -110,7 +113,8 @@ export interface EventConsumer {
 
 /**
  * Runs handlers in a way that makes their effect happen once. `work` handles one message, and is called in the order of
- * the messages. One result for each message.
+ * the messages. One result for each message: from the first that is `unavailable` on, all are, or a key's order would be
+ * lost. When it rejects, all are.
  */
 export interface ConsumerGuard<Extra extends object> {
   /** The most messages that it takes at once. */
@@ -163,6 +167,8 @@ export interface ConsumerCounts {
   /** Attempts that failed and were not the last. */
   readonly retried: number;
   readonly deadLettered: number;
+  /** Failed in an ephemeral queue, which keeps no dead letters. */
+  readonly dropped: number;
   /** Acknowledged without a handler. */
   readonly unknown: number;
 }

@@ -48,7 +48,10 @@ export const rabbitmqSection = section({
   concurrency: z.int().min(1).max(1_000).default(4),
   /** How long a handler may take before its signal aborts and the attempt counts as failed. */
   handler_timeout: duration("30s", { min: "1ms" }),
-  /** After so many deliveries that nobody answered, as when each kills the process, the broker makes a dead letter. */
+  /**
+   * After so many deliveries that nobody answered, as when each kills the process, the broker makes a dead letter. It counts
+   * what a process had in hand when it stopped or was killed, too.
+   */
   delivery_limit: z.int().min(1).max(1_000_000).default(20),
   /** The most messages in the queue: more are refused, and kept where they come from. 0 is no limit. */
   max_length: z.int().min(0).default(0),

@@ -12,6 +12,7 @@ import { databaseForTest, type RecordedLog, rabbitmqForTest, recordLog, until, w
 import type { EventContext } from "./bus.ts";
 import { createEnvelope } from "./envelope.ts";
 import {
+  type ConsumerGuard,
   createEventBus,
   createInbox,
   createInProcessBroker,
@@ -481,6 +482,42 @@ for (const [name, enter] of Object.entries(worlds)) {
         reason: "EVENT_BUS_UNAVAILABLE",
       });
       await bus.close();
+    });
+
+    test("closes a consumer that has only just been started", async (t) => {
+      const world = await enter(t);
+      if (world === undefined) return;
+      for (const turns of [0, 1, 5, 20]) {
+        const { bus } = world.bus();
+        const consumer = bus.consume(recorder());
+        await bus.start();
+        await consumer.start();
+        for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve));
+        await within(consumer.close(), "the consumer's close");
+        await within(bus.close(), "the bus's close");
+      }
+    });
+
+    test("spends no attempt on a guard that rejects, and goes on when it does not", async (t) => {
+      const world = await enter(t);
+      if (world === undefined) return;
+      const { bus } = world.bus();
+      const { seen, ...handling } = recorder();
+      let calls = 0;
+      const guard: ConsumerGuard<Record<never, never>> = {
+        batchSize: 10,
+        async run(_, messages, work) {
+          if (++calls < 3) throw new Error("broken");
+          for (const message of messages) await work(message, {});
+          return messages.map(() => ({ kind: "done" }));
+        },
+      };
+      const consumer = bus.consume({ ...handling, guard });
+      await bus.start();
+      await consumer.start();
+      await bus.publish(UserGreetedSchema, greeting);
+      await until("the event to be handled", () => bus.states().consumers[0]?.counts.handled === 1);
+      assert.deepEqual([seen.length, seen[0]?.context.attempt], [1, 1]);
     });
 
     test("refuses a second consumer of a queue", async (t) => {

@@ -16,7 +16,7 @@ export function refused(message: string, cause?: unknown): DomainError {
 }
 
 /** Whether the bus could not be asked, as opposed to its answer being no. */
-export function isBusOutage(error: unknown): boolean {
+export function isBusOutage(error: unknown): error is DomainError {
   return error instanceof DomainError && error.reason === "EVENT_BUS_UNAVAILABLE";
 }
 

@@ -45,6 +45,22 @@ test("16: a queue that is deleted while it is consumed is declared again, and no
   await assertDeliveredOnce(shop.database.db, 60);
 });
 
+test("16: retry and dead-letter queues that are deleted are declared again when they are needed, and nobody waits for it", async (t) => {
+  const world = await shopFor(t, { concurrency: 1 });
+  if (world === undefined) return;
+  const { shop, rabbit, queue } = world;
+  const consumer = shop.deliver((name, { attempt }) => {
+    if (name.startsWith("bad") && attempt === 1) throw new Error("not yet");
+  });
+  await shop.start();
+  await consumer.start();
+  shop.outbox.start();
+  await until("it to consume", () => shop.bus.states().consumers[0]?.state === "consuming");
+  for (const suffix of [".retry.100ms", ".dead"]) await rabbit.queueDelete(queue + suffix);
+  for (const name of ["bad1", "bad2", "good1", "good2"]) await shop.sell(name);
+  await assertDeliveredOnce(shop.database.db, 4);
+});
+
 test("17: an event that no queue takes is returned and not marked as sent, and goes out when there is one", async (t) => {
   const world = await shopFor(t);
   if (world === undefined) return;

@@ -93,6 +93,14 @@ export function createHandling(options: HandlingOptions): Handling {
     }
   }
 
+  async function guarded(works: readonly Work[]): Promise<readonly GuardResult[]> {
+    try {
+      return await guard.run(queue, works, handle);
+    } catch (error) {
+      return works.map(() => ({ kind: "unavailable", error }));
+    }
+  }
+
   return async (messages) => {
     const outcomes: (Outcome | undefined)[] = [];
     const works: Work[] = [];
@@ -105,7 +113,7 @@ export function createHandling(options: HandlingOptions): Handling {
       } else if (decoded.kind === "unknown") outcomes[index] = { kind: "unknown" };
       else outcomes[index] = { kind: "dead", reason: "undecodable", error: decoded.error };
     }
-    const results = works.length === 0 ? [] : await guard.run(queue, works, handle);
+    const results = works.length === 0 ? [] : await guarded(works);
     for (const [i, place] of places.entries()) {
       outcomes[place] = outcomeOf(results[i], works[i]?.received.attempt ?? 1, maxAttempts);
     }

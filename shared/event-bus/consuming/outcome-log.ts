@@ -11,7 +11,7 @@ export interface OutcomeLog {
 /** How often the same trouble is told. */
 const QUIET_MS = 10_000;
 
-export function createOutcomeLog(queue: string, logger: Logger): OutcomeLog {
+export function createOutcomeLog(queue: string, logger: Logger, keepsDeadLetters: boolean): OutcomeLog {
   const told = new Map<string, number>();
 
   /** Bounded: types come from outside. */
@@ -32,7 +32,10 @@ export function createOutcomeLog(queue: string, logger: Logger): OutcomeLog {
       } else if (outcome.kind === "retry")
         logger.warn({ ...event, err: outcome.error }, "event failed, to be tried again");
       else if (outcome.kind === "dead") {
-        logger.error({ ...event, reason: outcome.reason, err: outcome.error }, "event became a dead letter");
+        logger.error(
+          { ...event, reason: outcome.reason, err: outcome.error },
+          keepsDeadLetters ? "event became a dead letter" : "event failed, and is dropped",
+        );
       }
     },
     unavailable(err) {

@@ -50,6 +50,7 @@ export function createInProcessConsumer(options: InProcessConsumerOptions): InPr
     concurrency: config.concurrency,
     batchSize: definition.batchSize,
     settle,
+    keepsDeadLetters: !ephemeral,
     onRoom: queue.pump,
     logger,
   });
@@ -58,6 +59,7 @@ export function createInProcessConsumer(options: InProcessConsumerOptions): InPr
     state = "closed";
     const { dropped, idle } = pipeline.drain();
     disconnect?.(dropped);
+    void idle.then((unhandled) => disconnect?.(unhandled));
     const { kind } = await bounded(idle, config.handlerTimeoutMs, signal);
     if (kind === "overran") logger.warn({ queue: name }, "handlers are left behind");
     if (ephemeral) broker.remove(name);

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, type TestContext, test } from "node:test";
 import { sql, type Transaction } from "kysely";
 import { type Database, type Migration, violatedConstraint } from "#shared/database";
+import { DomainError } from "#shared/errors";
 import { databaseForTest, postgresForTest, silent } from "#shared/testing";
 import { createInbox, type InboxOptions } from "./inbox.ts";
 import { inboxMigration } from "./migration.ts";
@@ -133,6 +134,26 @@ for (const [engine, locate] of Object.entries(engines)) {
       assert.deepEqual(await effects(database), ["a", "b", "c"]);
     });
 
+    test("calls one failed whose id cannot be stored, and no other", async (t) => {
+      const database = await open(t);
+      if (database === undefined) return;
+      const ids = ["a", "b\0", Array.from({ length: 2_000 }, (_, n) => n.toString(36)).join(), "c"];
+      const results = await inboxOn(database).run("q", messages(...ids), effect);
+      assert.deepEqual(kinds(results), ["done", "failed", "failed", "done"]);
+    });
+
+    test("does not go on to later ones once one has to wait", async (t) => {
+      const database = await open(t);
+      if (database === undefined) return;
+      let calls = 0;
+      const results = await inboxOn(database).run("q", messages("a", "b", "c"), async () => {
+        // Each alone from the second on: `a` has to wait there, and `b` must not overtake it.
+        if (++calls === 1) throw new Error("one of them fails");
+        throw new DomainError("unavailable", "DATABASE_UNAVAILABLE", "away");
+      });
+      assert.deepEqual(kinds(results), ["unavailable", "unavailable", "unavailable"]);
+    });
+
     test("removes ids that are older than any copy, and keeps the others", async (t) => {
       const database = await open(t);
       if (database === undefined) return;
@@ -147,7 +168,7 @@ for (const [engine, locate] of Object.entries(engines)) {
       assert.deepEqual(await left(), ["new"]);
     });
 
-    test("spends no attempt while the database is away", async (t) => {
+    test("spends no attempt while ids cannot be stored", async (t) => {
       const database = await open(t);
       if (database === undefined) return;
       const inbox = inboxOn(database);

@@ -47,10 +47,11 @@ export function createInbox<Tables>(options: InboxOptions<Tables>): Inbox<Tables
     work: (message: M, extra: { readonly tx: Transaction<Tables> }) => Promise<void>,
   ): Promise<(GuardResult | undefined)[]> {
     let results: (GuardResult | undefined)[] = messages.map(() => undefined);
-    let failure: { readonly error: unknown } | undefined;
+    let recorded = false;
     try {
       await db.transaction().execute(async (tx) => {
         const fresh = await record(tx, queue, messages);
+        recorded = true;
         const until = performance.now() + batchTimeMs;
         for (const [index, message] of messages.entries()) {
           if (!fresh.delete(message.id)) {
@@ -66,34 +67,20 @@ export function createInbox<Tables>(options: InboxOptions<Tables>): Inbox<Tables
           try {
             await work(message, { tx: own });
             results[index] = { kind: "done" };
-          } catch (error) {
-            failure = { error };
-            throw error;
           } finally {
             revoke();
           }
         }
-        failure = await faultOf(tx);
-        if (failure !== undefined) throw failure.error;
+        // What stands in the way of a commit: a transaction in which a statement has failed is rolled back by `commit`,
+        // and PostgreSQL does not call that an error.
+        await sql`select 1`.execute(tx);
       });
       return messages.map((_, index) => results[index]);
     } catch (error) {
-      // Not the handler's fault: nobody has had an attempt.
-      if (failure === undefined || isOutage(failure.error)) return messages.map(() => ({ kind: "unavailable", error }));
+      // Nobody's fault: nobody has had an attempt.
+      if (isOutage(error) || (!recorded && !isOfTheMessage(error)))
+        return messages.map(() => ({ kind: "unavailable", error }));
       return messages.length > 1 ? messages.map(() => undefined) : [{ kind: "failed", error }];
-    }
-  }
-
-  /**
-   * What stands in the way of a commit: a transaction in which a statement has failed is rolled back by `commit`, and
-   * PostgreSQL does not call that an error.
-   */
-  async function faultOf(tx: Transaction<Tables>): Promise<{ readonly error: unknown } | undefined> {
-    try {
-      await sql`select 1`.execute(tx);
-      return undefined;
-    } catch (error) {
-      return { error };
     }
   }
 
@@ -155,6 +142,12 @@ export function createInbox<Tables>(options: InboxOptions<Tables>): Inbox<Tables
           if (outcome === undefined) left.push(entry);
           else results[entry[0]] = outcome;
         }
+        const unavailable = outcomes.find((outcome) => outcome?.kind === "unavailable");
+        if (unavailable !== undefined) {
+          // Those after it too, or they would overtake it.
+          for (const [index] of rest) results[index] ??= unavailable;
+          return results;
+        }
         rest = [...left, ...rest.slice(size)];
         // None has a result: one of them failed, and it shows one by one which.
         if (left.length === batch.length) size = 1;
@@ -169,4 +162,10 @@ export function createInbox<Tables>(options: InboxOptions<Tables>): Inbox<Tables
       await pruning;
     },
   };
+}
+
+/** Whether an id cannot be stored because of what it is: a NUL in it (class 22), or too long for an index (54). */
+function isOfTheMessage(error: unknown): boolean {
+  const { code } = (error ?? {}) as { code?: unknown };
+  return typeof code === "string" && /^(22|54)...$/.test(code);
 }

@@ -53,16 +53,13 @@ interface Row {
 
 const COUNT_LIMIT = 10_000;
 
-/**
- * Due is what has not failed of late and has no earlier one of its key before it that has: a key halts until its event
- * succeeds. Events without a key wait for nobody.
- */
-const due = sql`
-  (o.not_before is null or o.not_before <= now())
-  and (o.key = '' or not exists (
-    select from outbox f
-    where f.shard = o.shard and f.key = o.key and f.id < o.id and f.not_before is not null and f.not_before > now()
-  ))`;
+/** The keys of a shard that halt: one of their events has failed of late, and the others wait until it succeeds. */
+const halted = sql`
+  select array(select f.key from outbox f where f.shard = s.shard and f.not_before > now() and f.key <> '') as keys`;
+/** Events without a key wait for nobody. */
+const due = sql`o.shard = s.shard and (o.not_before is null or o.not_before <= now()) and o.key <> all(h.keys)`;
+/** What one claim may bring into memory, and one event at the least. */
+const MOST_BYTES = 8 * 1024 * 1024;
 
 export function createClaims(db: QueryExecutorProvider): Claims {
   return {
@@ -71,23 +68,21 @@ export function createClaims(db: QueryExecutorProvider): Claims {
       // `lateral`: each shard's rows by the index, and no more of them than are wanted.
       const { rows } = await sql<Row>`
         with free as (
-          select s.shard from outbox_shards s
-          where s.lease_until <= now() and exists (select from outbox o where o.shard = s.shard and ${due})
+          select s.shard from outbox_shards s cross join lateral (${halted}) h
+          where s.lease_until <= now() and exists (select from outbox o where ${due})
           order by s.lease_until
           limit 1
-          for update skip locked
+          for update of s skip locked
         ), claimed as (
           update outbox_shards s
           set lease = ${lease}::uuid, lease_until = now() + ${leaseMs} * interval '1 millisecond'
           from free where s.shard = free.shard
           returning s.shard
         )
-        select r.* from claimed c cross join lateral (
-          select o.shard, o.id, o.key, o.event_id, o.type, o.source, o.time, o.routing_key, o.must_be_routed,
-                 o.content_type, o.body, o.context, o.attempts
-          from outbox o where o.shard = c.shard and ${due}
-          order by o.id limit ${limit}
-        ) r`.execute(db);
+        select r.* from claimed s cross join lateral (${halted}) h cross join lateral (
+          select o.*, sum(octet_length(o.body)) over (order by o.id) - octet_length(o.body) as bytes_before
+          from (select o.* from outbox o where ${due} order by o.id limit ${limit}) o
+        ) r where r.bytes_before < ${MOST_BYTES} order by r.id`.execute(db);
       const [first] = rows;
       return first === undefined ? undefined : { shard: first.shard, lease, rows: rows.map(toOutboxRow) };
     },

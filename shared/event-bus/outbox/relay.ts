@@ -48,16 +48,22 @@ export function createRelay(options: RelayOptions): Relay {
   const counts = { published: 0, failed: 0 };
   let running: Promise<void> | undefined;
   let stopped: Promise<void> | undefined;
-  let outages = 0;
 
   /** Only one of them polls: what it finds wakes the others. */
   async function runLane(polls: boolean): Promise<void> {
+    let outages = 0;
     while (!stopping.signal.aborted) {
       try {
         const claim = await claims.claim(batchSize, leaseMs);
         if (claim === undefined) await wakeUp.wait(polls ? pollMs * (1 - Math.random() / 5) : undefined);
-        else if (await relay(claim)) outages = 0;
-        else await pause(outages++);
+        else {
+          const outage = await relay(claim);
+          if (outage === undefined) outages = 0;
+          else {
+            if (outages === 0) logger.warn({ err: outage }, "events wait in the outbox for the broker");
+            await pause(outages++);
+          }
+        }
       } catch (err) {
         if (stopping.signal.aborted) return;
         // That the database is away, as it is until it has been migrated, is the database's to tell.
@@ -67,8 +73,8 @@ export function createRelay(options: RelayOptions): Relay {
     }
   }
 
-  /** @returns false when the bus could not be reached */
-  async function relay(claim: Claim): Promise<boolean> {
+  /** @returns why the bus could not be reached, if it could not */
+  async function relay(claim: Claim): Promise<unknown> {
     // There may be more than this claim, for another lane.
     wakeUp.nudge();
     const batch = new AbortController();
@@ -95,16 +101,20 @@ export function createRelay(options: RelayOptions): Relay {
     );
     clearInterval(lost);
     await finish(claim, results);
-    if (outage !== undefined && outages === 0) logger.warn({ err: outage }, "events wait in the outbox for the broker");
-    return outage === undefined;
+    return outage;
   }
 
   /** A claim may take longer than its lease, as long as this process lives. */
   function keepLease(claim: Claim, batch: AbortController): NodeJS.Timeout {
+    let heldUntil = performance.now() + leaseMs;
     return setInterval(() => {
+      const asked = performance.now();
+      // Whatever the database says, or does not: by now another may have it.
+      if (asked > heldUntil) batch.abort(new Error("the lease has run out"));
       claims.renew(claim, leaseMs).then(
         (held) => {
-          if (!held) batch.abort(new Error("another relay has the shard"));
+          if (held) heldUntil = asked + leaseMs;
+          else batch.abort(new Error("another relay has the shard"));
         },
         (err: unknown) => logger.warn({ err, shard: claim.shard }, "a lease of the outbox cannot be renewed"),
       );

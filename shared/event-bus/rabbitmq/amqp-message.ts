@@ -26,9 +26,9 @@ export const HEADERS = {
 
 /**
  * What the broker writes when a message expires or is rejected. Sent back to it, it would take a message for one that goes
- * round in circles, and drop it.
+ * round in circles, and drop it. And what its sender has had copied (`CC`) is not to be copied again.
  */
-const BROKERS_OWN = /^x-(death|first-death-.*|last-death-.*|delivery-count|acquired-count)$/;
+const BROKERS_OWN = /^(?:b?cc|x-(?:death|first-death-.*|last-death-.*|delivery-count|acquired-count))$/i;
 
 const CONTEXT = ["traceparent", "tracestate", "x-request-id"] as const;
 

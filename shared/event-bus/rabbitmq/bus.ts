@@ -11,6 +11,7 @@ import { toAmqp, toBody } from "./amqp-message.ts";
 import { type BrokerConnection, openConnection } from "./connection.ts";
 import { createRabbitmqConsumer, type RabbitmqConsumer } from "./consumer.ts";
 import { createPublisher, type Publisher } from "./publisher.ts";
+import { retryDelay } from "./retry-delay.ts";
 import { declare, exchangeOf } from "./topology.ts";
 
 export interface RabbitmqBusOptions {
@@ -30,7 +31,9 @@ interface Links {
   readonly publisher: Publisher;
 }
 
-const RETRY_MS = 1_000;
+/** Of a close, 10 s in all. */
+const CONSUMERS_MS = 4_000;
+const UNCONFIRMED_MS = 4_000;
 const CLOSE_MS = 2_000;
 
 export function createRabbitmqBus({ config, source, logger, readiness }: RabbitmqBusOptions): EventBus {
@@ -38,6 +41,7 @@ export function createRabbitmqBus({ config, source, logger, readiness }: Rabbitm
   const consumers = new Map<string, RabbitmqConsumer>();
   const closing = new AbortController();
   let links: Links | undefined;
+  let started: Promise<void> | undefined;
   let closed: Promise<void> | undefined;
 
   function connect(): Links {
@@ -64,8 +68,9 @@ export function createRabbitmqBus({ config, source, logger, readiness }: Rabbitm
   }
 
   async function establishLater(opened: Links): Promise<void> {
-    while (!closing.signal.aborted) {
-      await delay(RETRY_MS, undefined, { signal: closing.signal }).catch(() => {});
+    let told: string | undefined;
+    for (let failures = 0; !closing.signal.aborted; failures++) {
+      await delay(retryDelay(failures), undefined, { signal: closing.signal }).catch(() => {});
       if (closing.signal.aborted) return;
       try {
         await establish(opened);
@@ -73,9 +78,29 @@ export function createRabbitmqBus({ config, source, logger, readiness }: Rabbitm
       } catch (err) {
         if (closing.signal.aborted) return;
         component.notReady(err instanceof Error ? err.message : String(err));
-        if (err instanceof TopologyError) logger.error({ err }, "the event bus cannot be used");
+        const news = String(err) !== told;
+        told = String(err);
+        if (news && err instanceof TopologyError) logger.error({ err }, "the event bus cannot be used");
+        else if (news) logger.warn({ err }, "the event bus cannot be used for now");
       }
     }
+  }
+
+  async function startNow(signal: AbortSignal | undefined): Promise<void> {
+    signal?.throwIfAborted();
+    links = connect();
+    const opened = links;
+    const first = establish(opened);
+    const outcome = await bounded(first, config.connectTimeoutMs, signal);
+    if (outcome.kind === "done") return;
+    if (outcome.kind === "failed" && outcome.cause instanceof TopologyError) {
+      closed ??= closeNow();
+      await closed;
+      throw outcome.cause;
+    }
+    component.notReady("connecting to RabbitMQ");
+    logger.warn({ err: outcome.kind === "failed" ? outcome.cause : undefined }, "started without RabbitMQ");
+    first.catch(() => establishLater(opened));
   }
 
   async function send(envelope: EventEnvelope, signal?: AbortSignal): Promise<void> {
@@ -83,31 +108,21 @@ export function createRabbitmqBus({ config, source, logger, readiness }: Rabbitm
     await links.publisher.send(toAmqp(config.exchange, envelope), toBody(envelope), signal);
   }
 
-  async function closeNow(): Promise<void> {
+  async function closeNow(signal?: AbortSignal): Promise<void> {
     closing.abort(busUnavailable("the event bus is closed"));
     component.notReady("closed");
-    await Promise.all([...consumers.values()].map((consumer) => consumer.close(AbortSignal.abort())));
+    const consuming = Promise.all([...consumers.values()].map((consumer) => consumer.close(AbortSignal.abort())));
+    await bounded(consuming, CONSUMERS_MS, signal);
     if (links === undefined) return;
-    await links.publisher.close(config.publishTimeoutMs);
-    await Promise.all([links.publishing.close(CLOSE_MS), links.consuming.close(CLOSE_MS)]);
+    await bounded(links.publisher.close(Math.min(config.publishTimeoutMs, UNCONFIRMED_MS)), UNCONFIRMED_MS, signal);
+    const timeoutMs = signal?.aborted ? 0 : CLOSE_MS;
+    await Promise.all([links.publishing.close(timeoutMs), links.consuming.close(timeoutMs)]);
   }
 
   return {
-    async start(signal) {
-      if (links !== undefined) return;
-      signal?.throwIfAborted();
-      links = connect();
-      const opened = links;
-      const first = establish(opened);
-      const outcome = await bounded(first, config.connectTimeoutMs, signal);
-      if (outcome.kind === "done") return;
-      if (outcome.kind === "failed" && outcome.cause instanceof TopologyError) {
-        await closeNow();
-        throw outcome.cause;
-      }
-      component.notReady("connecting to RabbitMQ");
-      logger.warn({ err: outcome.kind === "failed" ? outcome.cause : undefined }, "started without RabbitMQ");
-      first.catch(() => establishLater(opened));
+    start(signal) {
+      started ??= startNow(signal);
+      return started;
     },
     publish: async (schema, message, { key } = {}) =>
       send(createEnvelope(eventTypeOf(schema), message, { key, source, encoding: config.encoding })),
@@ -130,8 +145,8 @@ export function createRabbitmqBus({ config, source, logger, readiness }: Rabbitm
       consumers: [...consumers.values()].map((consumer) => consumer.state()),
       unconfirmed: links?.publisher.unconfirmed ?? 0,
     }),
-    close() {
-      closed ??= closeNow();
+    close(signal) {
+      closed ??= closeNow(signal);
       return closed;
     },
   };

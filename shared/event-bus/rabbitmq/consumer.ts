@@ -1,18 +1,19 @@
 import { setTimeout as delay } from "node:timers/promises";
-import type { AsyncMessage, Channel } from "rabbitmq-client";
+import type { Channel } from "rabbitmq-client";
 import { bounded } from "#shared/lifecycle";
 import type { Logger } from "#shared/logging";
 import type { ConsumerState, EventConsumer } from "../bus.ts";
 import type { RabbitmqConfig } from "../config.ts";
 import type { ConsumerDefinition } from "../consuming/definition.ts";
-import type { Outcome, Received } from "../consuming/handling.ts";
 import { createPipeline, type Pipeline } from "../consuming/pipeline.ts";
 import { TopologyError } from "../errors.ts";
-import { fromAmqp, HEADERS, readdressed } from "./amqp-message.ts";
+import { fromAmqp } from "./amqp-message.ts";
 import type { BrokerConnection } from "./connection.ts";
 import type { Publisher } from "./publisher.ts";
+import { retryDelay } from "./retry-delay.ts";
+import { createSettler, type Delivery } from "./settle.ts";
 import { handleSuspects } from "./suspects.ts";
-import { deadLetterQueueOf, declare, ephemeralTopologyOf, retryQueueOf, topologyOf } from "./topology.ts";
+import { declare, ephemeralTopologyOf, topologyOf } from "./topology.ts";
 
 export interface RabbitmqConsumer extends EventConsumer {
   state(): ConsumerState;
@@ -28,16 +29,6 @@ export interface RabbitmqConsumerOptions {
   readonly logger: Logger;
 }
 
-/** A message and where its answer goes. */
-interface Delivery extends Received {
-  readonly message: AsyncMessage;
-  readonly channel: Channel;
-  /** Called when it is answered, or is not to be. */
-  readonly onSettled?: () => void;
-}
-
-const FIRST_RETRY_MS = 100;
-const LONGEST_RETRY_MS = 5_000;
 /** For the broker's part in a close. */
 const FAREWELL_MS = 2_000;
 
@@ -58,56 +49,18 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
     handling: definition.handling,
     concurrency: config.concurrency,
     batchSize: definition.batchSize,
-    settle(delivery, outcome) {
-      const settling = settle(delivery, outcome);
-      return delivery.onSettled === undefined ? settling : settling.finally(delivery.onSettled);
-    },
+    keepsDeadLetters: !ephemeral,
+    settle: createSettler({
+      queue,
+      retryDelaysMs,
+      keepsDeadLetters: !ephemeral,
+      links: linked,
+      declare: declareDurable,
+      closing: closing.signal,
+      logger,
+    }),
     logger,
   });
-
-  /** The message goes to its next place first and is acknowledged then: a crash between makes a copy, not a gap. */
-  async function settle(delivery: Delivery, outcome: Outcome): Promise<void> {
-    const { message, attempt } = delivery;
-    if (outcome.kind === "retry" && retryDelaysMs.length > 0) {
-      const target = retryQueueOf(queue, retryDelaysMs[attempt - 1] ?? 0);
-      if (!(await moveTo(delivery, target, { [HEADERS.attempt]: attempt + 1 }))) return;
-    } else if (outcome.kind === "dead" && !ephemeral) {
-      const headers = {
-        [HEADERS.attempt]: attempt,
-        [HEADERS.deadReason]: outcome.reason,
-        [HEADERS.deadError]: String(outcome.error).slice(0, 1_000),
-        [HEADERS.deadAt]: new Date().toISOString(),
-      };
-      if (!(await moveTo(delivery, deadLetterQueueOf(queue), headers))) return;
-    }
-    if (!delivery.channel.active) return;
-    linked().connection.writeTogether();
-    delivery.channel.basicAck({ deliveryTag: message.deliveryTag });
-  }
-
-  /** Until the broker has confirmed it, or the delivery is void: then the message comes again. */
-  async function moveTo(
-    { message, channel: own }: Delivery,
-    target: string,
-    headers: Readonly<Record<string, string | number>>,
-  ): Promise<boolean> {
-    const { envelope, body } = readdressed(message, target, headers);
-    for (let failures = 0; own.active && !closing.signal.aborted; failures++) {
-      try {
-        await links()?.publisher.send(envelope, body);
-        return true;
-      } catch (err) {
-        logger.warn({ queue, target, err }, "a failed event cannot be put aside yet");
-        await pause(failures);
-      }
-    }
-    return false;
-  }
-
-  async function pause(failures: number): Promise<void> {
-    const ms = Math.min(FIRST_RETRY_MS * 2 ** Math.min(failures, 10), LONGEST_RETRY_MS);
-    await delay(ms * (1 - Math.random() / 5), undefined, { signal: closing.signal }).catch(() => {});
-  }
 
   /** Consumes, and begins anew whenever the channel is lost or the queue deleted. */
   async function run(): Promise<void> {
@@ -122,9 +75,10 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
         if (closing.signal.aborted) return;
         if (err instanceof TopologyError) logger.error({ queue, err }, "cannot consume");
         else logger.warn({ queue, err }, "cannot consume for now");
-        await pause(failures++);
+        await delay(retryDelay(failures++), undefined, { signal: closing.signal }).catch(() => {});
       }
       state = "connecting";
+      channel = undefined;
       // What was not begun comes again on the next channel.
       pipeline.clear();
     }
@@ -136,6 +90,8 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
     await connection.ready(closing.signal);
     const name = ephemeral ? await declareEphemeral() : await declareDurable();
     const opened = await connection.channel();
+    if (closing.signal.aborted) void opened.close();
+    closing.signal.throwIfAborted();
     channel = opened;
     const { promise: lost, resolve } = Promise.withResolvers<void>();
     opened.once("close", resolve);
@@ -146,6 +102,8 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
       const outcome = await bounded(consume(opened, name), config.connectTimeoutMs);
       if (outcome.kind === "failed") throw outcome.cause;
       if (outcome.kind === "overran") throw new Error("the broker does not answer");
+      // A close has looked for a channel to close, and there was none.
+      closing.signal.throwIfAborted();
       return { lost };
     } catch (error) {
       void opened.close();
@@ -209,7 +167,8 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
     if (kind === "overran") logger.warn({ queue }, "handlers are left behind: their messages come again");
     // The broker gives what is unanswered to another consumer.
     if (channel !== undefined) await bounded(channel.close(), FAREWELL_MS);
-    await running;
+    // On a link that is silent nobody says that the channel is closed.
+    if (running !== undefined) await bounded(running, FAREWELL_MS);
     state = "closed";
   }
 

@@ -27,6 +27,9 @@ export interface PublisherOptions {
 
 /** More are refused at once: a caller that does not wait must not fill the memory. */
 const MOST_UNCONFIRMED = 10_000;
+const MOST_UNCONFIRMED_BYTES = 128 * 1024 * 1024;
+/** For so many messages after the broker has closed the channel because of one, they go out one by one. */
+const CAREFUL = 500;
 
 /** A message in flight, or copies of it to the same place. */
 interface Flight {
@@ -41,10 +44,16 @@ export function createPublisher({ connection, prepare, timeoutMs }: PublisherOpt
   let current: Channel | undefined;
   let opening: Promise<Channel> | undefined;
   let unconfirmed = 0;
+  let unconfirmedBytes = 0;
+  /** How many more are to go out one by one: then it shows which one the broker does not take. */
+  let careful = 0;
+  let previous: Promise<unknown> = Promise.resolve();
   let closed = false;
 
   async function open(): Promise<Channel> {
     await connection.ready(AbortSignal.timeout(timeoutMs));
+    // The connection was only blocked, or another channel came first.
+    if (current?.active) return current;
     const channel = await connection.channel();
     channel.on("basic.return", onReturn);
     channel.once("close", () => discard(channel));
@@ -91,11 +100,13 @@ export function createPublisher({ connection, prepare, timeoutMs }: PublisherOpt
       let settled = false;
       let written: Channel | undefined;
       unconfirmed++;
+      unconfirmedBytes += body.length;
 
       function settle(finish: () => void): void {
         if (settled) return;
         settled = true;
         unconfirmed--;
+        unconfirmedBytes -= body.length;
         clearTimeout(timer);
         signal?.removeEventListener("abort", abort);
         finish();
@@ -131,6 +142,7 @@ export function createPublisher({ connection, prepare, timeoutMs }: PublisherOpt
           },
           (error: unknown) => {
             land(envelope, flight);
+            if (closesChannel(error)) careful = CAREFUL;
             fail(error);
           },
         );
@@ -144,12 +156,31 @@ export function createPublisher({ connection, prepare, timeoutMs }: PublisherOpt
     });
   }
 
+  async function sendAlone(envelope: Envelope, body: Buffer, signal: AbortSignal | undefined): Promise<void> {
+    const before = previous;
+    const turn = Promise.withResolvers<void>();
+    previous = turn.promise;
+    try {
+      await before;
+      await send(envelope, body, signal);
+      careful = Math.max(0, careful - 1);
+    } catch (error) {
+      // Alone on the channel that the broker has closed: it is this one that it does not take.
+      throw isBusOutage(error) && closesChannel(error.cause) ? refused("the broker refused the event", error) : error;
+    } finally {
+      turn.resolve();
+    }
+  }
+
   return {
     async send(envelope, body, signal) {
       signal?.throwIfAborted();
       if (closed) throw busUnavailable("the event bus is closed");
-      if (unconfirmed >= MOST_UNCONFIRMED) throw refused(`${MOST_UNCONFIRMED} events wait for their confirmation`);
-      await send(envelope, body, signal);
+      if (unconfirmed >= MOST_UNCONFIRMED || unconfirmedBytes >= MOST_UNCONFIRMED_BYTES) {
+        throw busUnavailable("too many events wait for their confirmation");
+      }
+      if (careful === 0) await send(envelope, body, signal);
+      else await sendAlone(envelope, body, signal);
     },
     get unconfirmed() {
       return unconfirmed;
@@ -167,6 +198,11 @@ export function createPublisher({ connection, prepare, timeoutMs }: PublisherOpt
 
 function flightKey({ messageId, exchange, routingKey }: Envelope | ReturnedMessage): string {
   return `${messageId} ${exchange} ${routingKey}`;
+}
+
+/** Whether the broker has closed the channel for what was published on it, such as one message larger than it takes. */
+function closesChannel(error: unknown): boolean {
+  return codeOf(error) === "PRECONDITION_FAILED";
 }
 
 function publishError(error: unknown): unknown {
