@@ -128,7 +128,7 @@ async function reservationOf(tx: Transaction<BookTables>, orderId: string): Prom
 
 /** All of the order's books, or none. */
 async function take(tx: Transaction<BookTables>, { id, items }: PlacedOrder): Promise<Reservation> {
-  const ids = items.map(({ bookId }) => bookId);
+  const ids = items.map(({ bookId }) => bookId.toLowerCase());
   // In one order everywhere: two that wait for each other's books would be a deadlock.
   const rows = await tx
     .selectFrom("books")
@@ -139,7 +139,7 @@ async function take(tx: Transaction<BookTables>, { id, items }: PlacedOrder): Pr
     .execute();
   const stock = new Map(rows.map((row) => [row.id, row.stock]));
   for (const { bookId, quantity } of items) {
-    const available = stock.get(bookId) ?? 0;
+    const available = stock.get(bookId.toLowerCase()) ?? 0;
     if (available >= quantity) continue;
     const shortage = { book_id: bookId, requested: quantity, available };
     await tx

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { fromBinary } from "@bufbuild/protobuf";
+import { sql } from "kysely";
 import { Connection } from "rabbitmq-client";
 import { UserGreetedSchema } from "#gen/user/v1/user_events_pb.ts";
 import { createEventBus, rabbitmqSection } from "#shared/event-bus";
@@ -153,4 +154,29 @@ test("15: under a memory alarm consumers drain, publishing fails in time, the ou
   const { length } = await shop.database.db.selectFrom("effects").select("name").where("name", "=", "direct").execute();
   if (length === 0) await shop.database.db.deleteFrom("sales").where("name", "=", "direct").execute();
   await assertDeliveredOnce(shop.database.db, 100 + length);
+});
+
+test("an event that is larger than the broker takes holds back its own key, and no other", async (t) => {
+  const world = await worldOf(t);
+  if (world === undefined) return;
+  const { broker, rabbitmq, databaseUrl } = world;
+  await broker.ctl("eval", "application:set_env(rabbit, max_message_size, 20000).");
+  const shop = createShop({ rabbitmq, database: { url: databaseUrl }, outbox: { leaseMs: 2_000 } });
+  t.after(() => shop.stop());
+  const consumer = shop.deliver();
+  await shop.start();
+  await consumer.start();
+  const { db } = shop.database;
+  const large = { name: "large", message: "x".repeat(30_000) };
+  for (let n = 0; n < 50; n++) await shop.sell(`k${n % 10}-${n}`, `k${n % 10}`);
+  await shop.outbox.add(db, UserGreetedSchema, large, { key: "k3" });
+  for (let n = 50; n < 100; n++) await shop.sell(`k${n % 10}-${n}`, `k${n % 10}`);
+  shop.outbox.start();
+  await until("all but its key", async () => (await shop.outbox.state()).pending === 6, 60_000);
+  const { rows } = await sql<{ key: string; last_error: string | null }>`
+    select key, last_error from outbox order by id`.execute(db);
+  assert.deepEqual(new Set(rows.map(({ key }) => key)), new Set(["k3"]));
+  assert.equal(rows[0]?.last_error, "EVENT_REFUSED");
+  await sql`delete from outbox where last_error is not null`.execute(db);
+  await assertDeliveredOnce(db, 100);
 });
