@@ -2,20 +2,22 @@
 
 import { join } from "node:path";
 import process from "node:process";
-import { file_book_v1_book_events, StockRejectedSchema, StockReservedSchema } from "#gen/book/v1/book_events_pb.ts";
-import { file_order_v1_order_events, OrderPlacedSchema } from "#gen/order/v1/order_events_pb.ts";
-import { file_user_v1_user_events, UserCreatedSchema, UserGreetedSchema } from "#gen/user/v1/user_events_pb.ts";
+import { file_book_v1_book_events } from "#gen/book/v1/book_events_pb.ts";
+import { file_order_v1_order_events } from "#gen/order/v1/order_events_pb.ts";
+import { file_user_v1_user_events } from "#gen/user/v1/user_events_pb.ts";
 import { runEventsCommand } from "#shared/event-bus";
 import { loadBookConfig } from "./book/config.ts";
+import { bookServiceConsumes } from "./book/events.ts";
 import { loadOrderConfig } from "./order/config.ts";
+import { orderServiceConsumes } from "./order/events.ts";
 import { loadUserConfig } from "./user/config.ts";
+import { userServiceConsumes } from "./user/events.ts";
 
 const { code, stdout, stderr } = await runEventsCommand(process.argv.slice(2), process.env, {
-  // What each consumes durably stands in its events.ts.
   services: {
-    user: { rabbitmq: (env) => loadUserConfig(env).rabbitmq, handles: [UserGreetedSchema, UserCreatedSchema] },
-    book: { rabbitmq: (env) => loadBookConfig(env).rabbitmq, handles: [OrderPlacedSchema] },
-    order: { rabbitmq: (env) => loadOrderConfig(env).rabbitmq, handles: [StockReservedSchema, StockRejectedSchema] },
+    user: { rabbitmq: (env) => loadUserConfig(env).rabbitmq, handles: userServiceConsumes },
+    book: { rabbitmq: (env) => loadBookConfig(env).rabbitmq, handles: bookServiceConsumes },
+    order: { rabbitmq: (env) => loadOrderConfig(env).rabbitmq, handles: orderServiceConsumes },
   },
   files: [file_user_v1_user_events, file_book_v1_book_events, file_order_v1_order_events],
   protoFolder: join(import.meta.dirname, ".."),

@@ -79,7 +79,6 @@ export async function openStage(rabbitmqUrl: string, databaseUrl: string): Promi
   const createBus = (overrides: Partial<RabbitmqConfig> = {}) =>
     createEventBus({ config: { ...config, ...overrides }, source: "bench", logger, readiness: createReadiness() });
   const bus = createBus();
-  let channel: Channel | undefined;
 
   async function open(): Promise<Channel> {
     // Never started: its queue is what matters.
@@ -90,28 +89,44 @@ export async function openStage(rabbitmqUrl: string, databaseUrl: string): Promi
     return await rabbit.acquire();
   }
 
-  async function removeAll(): Promise<void> {
-    await bus.close();
-    await database.close();
-    const remover = channel?.active ? channel : await rabbit.acquire();
-    for (const queue of [name, `${name}.dead`]) await remover.queueDelete(queue);
-    await remover.exchangeDelete({ exchange: name });
-    await remover.close();
-    await rabbit.close();
+  async function removeFromBroker(): Promise<void> {
+    // Whatever still runs on it.
+    rabbit.unsafeDestroy();
+    const remover = new Connection({ url: rabbitmqUrl, connectionName: `${name} remover` });
+    remover.on("error", () => {});
+    try {
+      const channel = await remover.acquire();
+      for (const queue of [name, `${name}.dead`]) await channel.queueDelete(queue);
+      await channel.exchangeDelete({ exchange: name });
+      await channel.close();
+    } finally {
+      remover.unsafeDestroy();
+    }
+  }
+
+  async function removeFromDatabase(): Promise<void> {
     const client = new pg.Client({ connectionString: databaseUrl, statement_timeout: STEP_MS });
     await client.connect();
-    await client.query(`drop schema if exists "${name}" cascade`);
+    await client.query(`set client_min_messages = warning; drop schema if exists "${name}" cascade`);
     await client.end();
+  }
+
+  /** Each step, whatever became of the others. */
+  async function removeAll(): Promise<void> {
+    const faults: unknown[] = [];
+    for (const step of [bus.close, database.close, removeFromBroker, removeFromDatabase]) {
+      await within(STEP_MS, `removing ${name}`, step()).catch((fault: unknown) => faults.push(fault));
+    }
+    if (faults.length > 0) throw new AggregateError(faults, `${name} is not all gone: ${faults.join("; ")}`);
   }
   let closed: Promise<void> | undefined;
   function close(): Promise<void> {
-    closed ??= within(3 * STEP_MS, `removing ${name}`, removeAll());
+    closed ??= removeAll();
     return closed;
   }
 
   try {
-    const opened = await within(STEP_MS, "connecting", open());
-    channel = opened;
+    const channel = await within(STEP_MS, "connecting", open());
     return {
       rabbit,
       exchange: name,
@@ -122,13 +137,13 @@ export async function openStage(rabbitmqUrl: string, databaseUrl: string): Promi
       config,
       createBus,
       async purge() {
-        const { messageCount } = await opened.queuePurge(name);
+        const { messageCount } = await channel.queuePurge(name);
         return messageCount;
       },
       async assertEmpty() {
         // A quorum queue counts some time after it was told.
         for (let looks = 1; ; looks++) {
-          const { messageCount } = await opened.queueDeclare({ queue: name, passive: true });
+          const { messageCount } = await channel.queueDeclare({ queue: name, passive: true });
           if (messageCount === 0) return;
           if (looks === MOST_LOOKS) throw new Error(`${messageCount} messages were left in the queue`);
           await delay(LOOK_EVERY_MS);

@@ -24,13 +24,13 @@ export function isMet(budget: Budget, { value, ratio = Number.NaN }: Result): bo
 
 const FOLDER = new URL("../results/", import.meta.url);
 
-/** Writes `bench/results/<name>.json`: the machine and one result a line. */
+/** Writes `bench/results/<name>.json`: the machine, with what else should be known of the run, and one result a line. */
 export async function writeResults(
   name: string,
-  versions: Readonly<Record<string, string>>,
+  circumstances: Readonly<Record<string, string>>,
   results: readonly Result[],
 ): Promise<void> {
-  const machine = { cores: availableParallelism(), node: process.versions.node, ...versions };
+  const machine = { cores: availableParallelism(), node: process.versions.node, ...circumstances };
   const lines = results.map(({ name: of, value, unit, ratio }) =>
     inOneLine({ name: of, value: rounded(value), unit, ratio: ratio === undefined ? null : rounded(ratio) }),
   );

@@ -14,6 +14,9 @@ export function bookEvents(outbox: Outbox): BookEvents {
   };
 }
 
+/** What its queue is for. */
+export const bookServiceConsumes = [OrderPlacedSchema] as const;
+
 export interface BookConsumersOptions {
   readonly bus: EventBus;
   readonly inbox: Inbox<BookTables>;
@@ -25,7 +28,7 @@ export interface BookConsumersOptions {
 export function bookConsumers({ bus, inbox, reserveIn }: BookConsumersOptions): readonly EventConsumer[] {
   return [
     bus.consume({
-      events: [OrderPlacedSchema],
+      events: bookServiceConsumes,
       guard: inbox,
       handlers: {
         "order.v1.OrderPlaced": ({ orderId, items }, { tx }) => reserveIn(tx)({ id: orderId, items }),

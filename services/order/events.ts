@@ -25,6 +25,9 @@ export function orderEvents(outbox: Outbox): OrderEvents {
   };
 }
 
+/** What its queue is for. */
+export const orderServiceConsumes = [StockReservedSchema, StockRejectedSchema] as const;
+
 export interface OrderConsumersOptions {
   readonly bus: EventBus;
   readonly inbox: Inbox<OrderTables>;
@@ -37,7 +40,7 @@ export interface OrderConsumersOptions {
 export function orderConsumers({ bus, inbox, settleIn, changes }: OrderConsumersOptions): readonly EventConsumer[] {
   return [
     bus.consume({
-      events: [StockReservedSchema, StockRejectedSchema],
+      events: orderServiceConsumes,
       guard: inbox,
       handlers: {
         "book.v1.StockReserved": ({ orderId }, { tx }) => settleIn(tx)(orderId, { status: "CONFIRMED" }),

@@ -17,6 +17,9 @@ export function announceGreetings(outbox: Outbox, db: Kysely<UserTables>): Annou
   return ({ name, message }) => outbox.add(db, UserGreetedSchema, { name, message }, { key: name });
 }
 
+/** What its queue is for. */
+export const userServiceConsumes = [UserGreetedSchema, UserCreatedSchema] as const;
+
 export interface UserConsumersOptions {
   readonly bus: EventBus;
   readonly inbox: Inbox<UserTables>;
@@ -28,7 +31,7 @@ export interface UserConsumersOptions {
 export function userConsumers({ bus, inbox, countIn }: UserConsumersOptions): readonly EventConsumer[] {
   return [
     bus.consume({
-      events: [UserGreetedSchema, UserCreatedSchema],
+      events: userServiceConsumes,
       guard: inbox,
       handlers: {
         "user.v1.UserGreeted": ({ name }, { tx }) => countIn(tx)(name),

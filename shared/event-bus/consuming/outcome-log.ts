@@ -39,7 +39,9 @@ export function createOutcomeLog(queue: string, logger: Logger, keepsDeadLetters
       }
     },
     unavailable(err) {
-      if (isNews(" unavailable")) logger.warn({ queue, err }, "events wait for the database");
+      // Each kind of trouble: that of the start would hide the one that lasts.
+      if (isNews(` unavailable ${String(err)}`))
+        logger.warn({ queue, err }, "events wait, since the inbox cannot be used");
     },
   };
 }

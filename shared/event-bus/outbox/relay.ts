@@ -52,6 +52,7 @@ export function createRelay(options: RelayOptions): Relay {
   /** Only one of them polls: what it finds wakes the others. */
   async function runLane(polls: boolean): Promise<void> {
     let outages = 0;
+    let told: string | undefined;
     while (!stopping.signal.aborted) {
       try {
         const claim = await claims.claim(batchSize, leaseMs);
@@ -66,8 +67,12 @@ export function createRelay(options: RelayOptions): Relay {
         }
       } catch (err) {
         if (stopping.signal.aborted) return;
-        // That the database is away, as it is until it has been migrated, is the database's to tell.
-        if (outages === 0 && !isOutage(err)) logger.warn({ err }, "the outbox cannot be read for now");
+        // That the database is away, as it is until it has been migrated, is the database's to tell. Anything else, such as
+        // tables that are not there, is told once.
+        if (!isOutage(err) && String(err) !== told) {
+          told = String(err);
+          logger.error({ err }, "the outbox cannot be read");
+        }
         await pause(outages++);
       }
     }
@@ -126,11 +131,9 @@ export function createRelay(options: RelayOptions): Relay {
     counts.published += published.length;
     counts.failed += failed.length;
     for (const { id, error, retryMs: ms } of failed) {
-      const { type, id: eventId } = claim.rows.find((row) => row.id === id)?.envelope ?? {};
-      logger.warn(
-        { event_type: type, event_id: eventId, error, retry_ms: ms },
-        "event not published, to be tried again",
-      );
+      const { type, id: eventId, routingKey } = claim.rows.find((row) => row.id === id)?.envelope ?? {};
+      const event = { event_type: type, event_id: eventId, routing_key: routingKey };
+      logger.warn({ ...event, error, retry_ms: Math.round(ms) }, "event not published, to be tried again");
     }
     for (let failures = 0; ; failures++) {
       try {
