@@ -24,7 +24,7 @@ async function main(run: "full" | "quick"): Promise<void> {
     const results = await measureAll(stage, run === "quick" ? quickPlan : fullPlan);
     console.log(toTable(results));
     // A quick run is to look at: what is kept comes from full ones.
-    if (run === "full") await writeResults("events", versions, results);
+    if (run === "full") await writeResults("events", { ...versions }, results);
   } finally {
     await stage.close();
   }
