@@ -41,8 +41,8 @@ export const UserCreatedSchema: GenMessage<UserCreated> = /*@__PURE__*/
   messageDesc(file_user_v1_user_events, 0);
 
 /**
- * SayHello has greeted somebody. Ordered by name. It is stored right after the
- * answer, which does not wait for it: a crash in between loses it.
+ * SayHello has greeted somebody. It is stored right after the answer, which
+ * does not wait for it: a crash in between loses it. Ordered by name.
  *
  * @generated from message user.v1.UserGreeted
  */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { toBinary } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { file_user_v1_user_events, UserCreatedSchema, UserGreetedSchema } from "#gen/user/v1/user_events_pb.ts";
 import { createReadiness } from "#shared/lifecycle";
 import { rabbitmqForTest, recordLog, until } from "#shared/testing";
@@ -279,7 +279,9 @@ describe("redriving", () => {
     });
     t.after(() => consumer.close());
     await bus.start();
-    await put(one, numbered(250));
+    const created = create(UserCreatedSchema, { userId: "0197f0c4-8a2b-7c3d-9e4f-2f1d0c9e4b00", username: "ada" });
+    const body = Buffer.from(toBinary(UserCreatedSchema, created));
+    await Promise.all(numbered(250).map((id) => one.put(one.deadLetterQueue, deadLetter(id), body)));
     await consumer.start();
     assert.deepEqual(await redriveDeadLetters(one.broker, one), { done: 250, of: 250 });
     await until("all to be dead again", async () => (await one.count(one.deadLetterQueue)) === 250);
