@@ -29,7 +29,8 @@ export function createPostgresEngine(options: PostgresOptions): Engine {
   const connection: pg.ClientConfig = {
     connectionString: config.url,
     application_name: `meridian-${schema}`,
-    options: `-c search_path=${schema},public`,
+    // A service's statements are short: to compile one costs more than to run it.
+    options: `-c search_path=${schema},public -c jit=off`,
     connectionTimeoutMillis: config.connectTimeoutMs,
     idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
     keepAlive: true,

@@ -65,11 +65,13 @@ export function createClaims(db: QueryExecutorProvider): Claims {
   return {
     async claim(limit, leaseMs) {
       const lease = randomUUID();
-      // `lateral`: each shard's rows by the index, and no more of them than are wanted.
+      // `lateral` with a limit: each shard's rows by the index, and no more of them than are wanted. As an `exists` the first
+      // would be a hash of the whole table.
       const { rows } = await sql<Row>`
         with free as (
           select s.shard from outbox_shards s cross join lateral (${halted}) h
-          where s.lease_until <= now() and exists (select from outbox o where ${due})
+          cross join lateral (select from outbox o where ${due} limit 1) o
+          where s.lease_until <= now()
           order by s.lease_until
           limit 1
           for update of s skip locked

@@ -37,5 +37,7 @@ export const outboxMigration: Migration = {
         lease_until timestamptz not null default '-infinity'
       )`.execute(db);
     await sql`insert into outbox_shards (shard) select generate_series(0, ${sql.lit(SHARDS - 1)})`.execute(db);
+    // Or the planner takes it for a large table.
+    await sql`analyze outbox_shards`.execute(db);
   },
 };
