@@ -31,6 +31,7 @@ export interface RabbitmqConsumerOptions {
 
 /** For the broker's part in a close. */
 const FAREWELL_MS = 2_000;
+const LAST_ANSWERS_MS = 100;
 
 export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): RabbitmqConsumer {
   const { definition, config, links, logger } = options;
@@ -165,6 +166,8 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
     }
     const { kind } = await bounded(idle, config.handlerTimeoutMs, signal);
     if (kind === "overran") logger.warn({ queue }, "handlers are left behind: their messages come again");
+    // A quorum queue may forget what was acknowledged right before its channel closes (rabbitmq-server, issue 10327).
+    if (channel?.active && pipeline.counts.handled > 0) await delay(LAST_ANSWERS_MS);
     // The broker gives what is unanswered to another consumer.
     if (channel !== undefined) await bounded(channel.close(), FAREWELL_MS);
     // On a link that is silent nobody says that the channel is closed.

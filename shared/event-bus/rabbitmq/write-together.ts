@@ -15,8 +15,8 @@ export function createWriteTogether(rabbit: Connection): () => void {
     if (typeof socket?.cork !== "function") return;
     corked = true;
     socket.cork();
-    // After the promises that were resolved in this turn have gone on, and have written.
-    process.nextTick(() => {
+    // After what was received together has been handled: each message comes in an immediate of its own.
+    setImmediate(() => {
       corked = false;
       socket.uncork();
     });
