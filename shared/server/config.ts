@@ -10,6 +10,10 @@ const tlsSection = section({
   cert_file: file,
   /** Its private key, PEM. */
   key_file: file,
+  /** Who signs the certificates that clients must present (mTLS), PEM. Default: clients need none. */
+  client_ca_file: file.optional(),
+  /** How often to look whether one of the files has changed; new connections then have the new ones. 0: never. */
+  reload_interval: duration("5s"),
 });
 
 /** `server:` of a service's YAML. */
@@ -55,6 +59,19 @@ export const serverSection = section({
    * carry the calls of many: lower it where the public connects.
    */
   max_resets_per_second: z.int().min(1).max(1_000_000).default(10_000),
+  /**
+   * Calls in their handlers at once, unary and streaming, those of health and reflection apart. What is beyond is refused
+   * at once with UNAVAILABLE, OVERLOADED. Default: no limit, since what a service can take is its own.
+   */
+  max_concurrent_calls: z.int().min(1).optional(),
+  /**
+   * While the event loop runs later than this, calls are refused in the same way. 0, the default: never. How late is too
+   * late depends on what a service computes, and on a machine that is short of CPU all services would refuse at once. A
+   * fraction of the shortest deadline that callers set is a good limit: what has waited that long is often given up.
+   */
+  max_event_loop_delay: duration("0"),
+  /** When those that were refused may ask again, give or take a fifth: `grpc-retry-pushback-ms` (gRFC A6). */
+  shed_pushback: duration("100ms"),
   /** A connection that has not sent its first bytes (or its HTTP/1.1 headers) by then is closed. */
   first_byte_timeout: duration("10s", { min: "1ms" }),
 

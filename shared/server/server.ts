@@ -13,6 +13,7 @@ import type { RequestHandler } from "./protocol-server.ts";
 import { logReadiness } from "./readiness-log.ts";
 import { logOtherRequest } from "./request-log.ts";
 import { addRoutes, type Routes } from "./routes.ts";
+import { createAdmission } from "./shedding/admission.ts";
 
 export interface ServerOptions {
   readonly config: ServerConfig;
@@ -24,6 +25,8 @@ export interface ServerOptions {
   readonly interceptors?: readonly Interceptor[];
   /** Whether requests are held against the protovalidate rules of their protos. Default true. */
   readonly validate?: boolean;
+  /** How late the event loop runs, in milliseconds, for `max_event_loop_delay`. Default: as measured. */
+  readonly eventLoopDelayMs?: () => number;
   /** Adds what is not Connect's: plugins such as CORS, plain HTTP routes. */
   readonly fastify?: (fastify: FastifyInstance) => void | Promise<void>;
 }
@@ -58,6 +61,7 @@ export function createServer(options: ServerOptions): Server {
   let stopping: Promise<void> | undefined;
   let endReadinessLog = () => {};
 
+  const admission = createAdmission({ config, logger, eventLoopDelayMs: options.eventLoopDelayMs });
   const { fastify, listener } = createFastify(config, logger);
   fastify.setNotFoundHandler(answerNotFound);
   fastify.setErrorHandler(answerPlainError(logger));
@@ -69,7 +73,7 @@ export function createServer(options: ServerOptions): Server {
     logger,
     readiness,
     routes,
-    interceptors: serverInterceptors({ logger, domain: config.name, validate, own: interceptors }),
+    interceptors: serverInterceptors({ logger, domain: config.name, admission, validate, own: interceptors }),
     closing: closing.signal,
     shutdown: shutdown.signal,
   });
@@ -91,6 +95,7 @@ export function createServer(options: ServerOptions): Server {
     url = `${scheme}://${family === "IPv6" ? `[${address}]` : address}:${port}`;
     logger.info({ url }, "listening");
     endReadinessLog = logReadiness(logger, readiness);
+    admission?.start();
   }
 
   function refuseIfStopped(): void {
@@ -112,6 +117,7 @@ export function createServer(options: ServerOptions): Server {
       await within(drained, LAST_WORDS_MS, signal);
     }
     listener.destroy();
+    admission?.stop();
     await fastify.close();
   }
 

@@ -3,9 +3,7 @@ import { codeToString } from "@connectrpc/connect/protocol-connect";
 import { type CallContext, currentCall, runInCall } from "#shared/call-context";
 import type { Logger } from "#shared/logging";
 import { type CallInfo, callInfoKey } from "../call-info.ts";
-
-/** Calls of the platform itself, asked for every few seconds by load balancers. */
-const platformPackages = /^grpc\.(health|reflection)\./;
+import { isPlatformService } from "./platform-services.ts";
 
 /** Failures that are the server's, not the caller's. */
 const serverFaults: ReadonlySet<Code> = new Set([Code.Unknown, Code.Internal, Code.DataLoss]);
@@ -110,7 +108,7 @@ function logCall(logger: Logger, { method, call, info }: LoggedCall, { code, isO
   };
   const write = () => {
     if (isOurs) logger.error(line, "call failed");
-    else if (platformPackages.test(method)) logger.debug(line, "call");
+    else if (isPlatformService(method)) logger.debug(line, "call");
     else logger.info(line, "call");
   };
   // The transport ends a call outside of it.
