@@ -1,0 +1,22 @@
+import type { Balancer, Candidate } from "./balancer.ts";
+import { candidateAt } from "./candidate-at.ts";
+
+/** All calls to one peer: the first that there is, for as long as it is among the candidates. */
+export function createPickFirst(): Balancer {
+  let known: readonly Candidate[] = [];
+  let place = 0;
+  let address: string | undefined;
+  return {
+    pick(candidates) {
+      if (candidates !== known) {
+        place = Math.max(
+          candidates.findIndex((candidate) => candidate.address === address),
+          0,
+        );
+        known = candidates;
+        address = candidates[place]?.address;
+      }
+      return candidateAt(candidates, place);
+    },
+  };
+}
