@@ -1,12 +1,12 @@
-import { readFileSync } from "node:fs";
 import net, { type AddressInfo, type Socket } from "node:net";
-import tls from "node:tls";
 import type { Logger } from "#shared/logging";
 import type { ServerConfig } from "./config.ts";
 import { createHttp1Server } from "./http1-server.ts";
 import { createHttp2Server } from "./http2-server.ts";
 import type { RequestHandler } from "./protocol-server.ts";
 import { type Protocol, readProtocol } from "./read-protocol.ts";
+import type { TlsConfig } from "./tls/certificates.ts";
+import { createTlsServer } from "./tls/tls-server.ts";
 
 /** One port for HTTP/1.1 and HTTP/2, with or without TLS. */
 export interface Listener {
@@ -62,6 +62,8 @@ export function createListener(config: ServerConfig, logger: Logger, handler: Re
     servers[protocol].accept(socket);
   }
 
+  let watchCertificates = () => {};
+  let unwatchCertificates = () => {};
   const server = config.tls === undefined ? cleartextServer() : tlsServer(config.tls);
   server.maxConnections = config.maxConnections;
   let saidFullAtMs = Number.NEGATIVE_INFINITY;
@@ -82,17 +84,16 @@ export function createListener(config: ServerConfig, logger: Logger, handler: Re
     });
   }
 
-  function tlsServer({ certFile, keyFile }: NonNullable<ServerConfig["tls"]>): net.Server {
-    const secure = tls.createServer({
-      ...socketOptions(),
-      cert: readFileSync(certFile),
-      key: readFileSync(keyFile),
-      ALPNProtocols: ["h2", "http/1.1"],
-      handshakeTimeout: config.firstByteTimeoutMs,
-    });
+  function tlsServer(tlsConfig: TlsConfig): net.Server {
+    const options = { ...socketOptions(), handshakeTimeout: config.firstByteTimeoutMs };
+    const { server: secure, watch, unwatch } = createTlsServer(tlsConfig, options, logger);
+    watchCertificates = watch;
+    unwatchCertificates = unwatch;
     secure.on("connection", accept);
     secure.on("tlsClientError", (err, socket) => {
-      logger.debug({ err }, "TLS handshake failed");
+      // Why a client's certificate was not taken stands here, and the error says "closed".
+      const { authorizationError } = socket;
+      logger.debug({ err, ...(authorizationError && { authorization: authorizationError }) }, "TLS handshake failed");
       // Node leaves one that has timed out open.
       socket.destroy();
     });
@@ -111,6 +112,7 @@ export function createListener(config: ServerConfig, logger: Logger, handler: Re
       server.listen({ port: config.port, host: config.host }, resolve);
       await promise;
       server.off("error", reject);
+      watchCertificates();
       server.on("error", (err) => logger.error({ err }, "cannot accept connections"));
       return server.address() as AddressInfo;
     },
@@ -120,6 +122,7 @@ export function createListener(config: ServerConfig, logger: Logger, handler: Re
     drain() {
       if (!isDraining) {
         isDraining = true;
+        unwatchCertificates();
         server.close();
         servers.h1.drain();
         servers.h2.drain();
@@ -128,6 +131,7 @@ export function createListener(config: ServerConfig, logger: Logger, handler: Re
       return drained.promise;
     },
     destroy() {
+      unwatchCertificates();
       server.close();
       servers.h1.destroy();
       servers.h2.destroy();
