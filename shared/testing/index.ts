@@ -7,6 +7,7 @@ export {
 } from "./database.ts";
 export { type Dialect, dialects, errorOf, type WireError } from "./dialects.ts";
 export { EchoService } from "./echo-service.ts";
+export { type Fault, type FaultTransportOptions, faultTransport } from "./fault-transport.ts";
 export { collectGarbage } from "./garbage.ts";
 export { type RabbitmqForTest, rabbitmqForTest } from "./rabbitmq.ts";
 export { type LogLine, type RecordedLog, recordLog } from "./recorded-log.ts";
