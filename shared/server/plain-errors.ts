@@ -5,7 +5,7 @@ import type { Logger } from "#shared/logging";
  * What a failed plain HTTP route answers: Fastify's own would send the message of any error that was thrown. Errors
  * that name a status of the caller's fault (4xx) say what they have to say; the rest is logged and says nothing.
  */
-export function answerPlainError(logger: Logger) {
+export function answerPlainError(logger: Pick<Logger, "error">) {
   return (error: FastifyError, request: FastifyRequest, reply: FastifyReply): void => {
     const { statusCode = 500 } = error;
     if (statusCode >= 400 && statusCode < 500) {
