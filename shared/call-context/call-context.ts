@@ -10,6 +10,12 @@ export interface CallContext {
   readonly trace: Trace;
   /** The service that called, by its own word: for logs and quotas, no proof of who it is. */
   readonly caller?: string;
+  /**
+   * The call is a repeat, or some call before it in the chain was. What it causes is then not repeated on failure: when
+   * the end of a chain fails, the attempts of each service would multiply those of the one before it. It is enough that
+   * the first which repeats does so. (Kitex stops the retries of a chain in the same way.)
+   */
+  readonly isRetried?: true;
   /** When the answer is worthless, on the clock of `performance.now()`; undefined when the caller waits for ever. */
   readonly deadlineMs?: number;
   /** Aborts when the caller is gone, the deadline has passed, or the server ends the call. */

@@ -9,13 +9,19 @@ export const contextHeaders = {
   requestId: "x-request-id",
   /** The calling service's name. */
   caller: "x-caller",
+  /** How many attempts of the same call came before this one; absent on the first (gRFC A6). */
+  previousAttempts: "grpc-previous-rpc-attempts",
+  /** `1`: the call is a repeat or descends from one. See `CallContext.isRetried`. */
+  retryChain: "x-retry-chain",
 } as const;
 
 // What may stand in a log line and an HTTP header as it is.
 const idPattern = /^[\x21-\x7e]{1,128}$/;
 
 /** What the headers say of the call's origin; what is missing or malformed begins here. */
-export function readContextHeaders(headers: Headers): Pick<CallContext, "requestId" | "trace" | "caller"> {
+export function readContextHeaders(
+  headers: Headers,
+): Pick<CallContext, "requestId" | "trace" | "caller" | "isRetried"> {
   const requestId = headers.get(contextHeaders.requestId) ?? "";
   const caller = headers.get(contextHeaders.caller) ?? "";
   return {
@@ -23,7 +29,13 @@ export function readContextHeaders(headers: Headers): Pick<CallContext, "request
     trace:
       continueTrace(headers.get(contextHeaders.traceparent), headers.get(contextHeaders.tracestate)) ?? startTrace(),
     ...(idPattern.test(caller) ? { caller } : {}),
+    ...(isRetried(headers) ? { isRetried: true } : {}),
   };
+}
+
+function isRetried(headers: Headers): boolean {
+  if (headers.get(contextHeaders.retryChain) === "1") return true;
+  return /^0*[1-9]\d*$/.test(headers.get(contextHeaders.previousAttempts) ?? "");
 }
 
 /**
@@ -38,6 +50,7 @@ export function writeContextHeaders(headers: Headers, call: CallContext, caller:
     if (trace.state !== undefined) headers.set(contextHeaders.tracestate, trace.state);
   }
   setDefault(headers, contextHeaders.caller, caller);
+  if (call.isRetried === true) headers.set(contextHeaders.retryChain, "1");
 }
 
 function setDefault(headers: Headers, name: string, value: string): void {

@@ -1,0 +1,137 @@
+import type { BreakerConfig } from "./breaker-config.ts";
+import { createCallWindow } from "./call-window.ts";
+
+/** Keeps calls from a peer that fails most of them, until one that tries it goes well. */
+export interface Breaker {
+  /**
+   * What to tell the call's verdict to, once; undefined when the call must not be made. A call without a verdict has to
+   * tell `none`.
+   *
+   * @param config what is in force now: it may change from one call to the next
+   */
+  begin(config: BreakerConfig): BreakerPass | undefined;
+  state(): BreakerState;
+}
+
+export interface BreakerPass {
+  /** Whether this call decides if the breaker closes or opens again. */
+  readonly isProbe: boolean;
+  /** Further ones are ignored. */
+  end(verdict: BreakerVerdict): void;
+}
+
+/** `none`: the call says nothing about its peer. It was cancelled, or never got there. */
+export type BreakerVerdict = "success" | "failure" | "none";
+
+export interface BreakerState {
+  /** `open` until the first call after `retryAtMs`; `half_open` while a single call tries the peer. */
+  readonly state: "closed" | "open" | "half_open";
+  /** In the window, with a verdict; since it closed. */
+  readonly calls: number;
+  readonly failures: number;
+  /** When the next call is let through at the latest, on the breaker's clock; undefined when closed. */
+  readonly retryAtMs?: number;
+}
+
+export interface BreakerOptions {
+  readonly config: BreakerConfig;
+  /** Milliseconds, always growing. */
+  readonly now: () => number;
+  /** After each change of `state`. */
+  readonly onChange?: (state: BreakerState) => void;
+}
+
+const OPEN_FACTOR = 2;
+
+/**
+ * Refusals are not counted, so that it cannot keep itself open, and it never gets stuck half-open: when a probe ends
+ * without a verdict, or has none after `open`, the next call is the probe.
+ */
+export function createBreaker({ config: initial, now, onChange }: BreakerOptions): Breaker {
+  let config = initial;
+  let window = createCallWindow(config.windowMs);
+  let state: BreakerState["state"] = "closed";
+  /** Calls that were begun before the last change have nothing to say about what came after. */
+  let era = 0;
+  let openMs = config.openMs;
+  let retryAtMs = 0;
+  let probe: BreakerPass | undefined;
+
+  function snapshot(): BreakerState {
+    const totals = window.totals(now());
+    return state === "closed" ? { state, ...totals } : { state, ...totals, retryAtMs };
+  }
+
+  function change(next: BreakerState["state"]): void {
+    state = next;
+    era++;
+    probe = undefined;
+    onChange?.(snapshot());
+  }
+
+  function open(): void {
+    retryAtMs = now() + openMs;
+    change("open");
+  }
+
+  function close(): void {
+    openMs = config.openMs;
+    window.clear();
+    change("closed");
+  }
+
+  function reconfigure(next: BreakerConfig): void {
+    if (next.windowMs !== config.windowMs) window = createCallWindow(next.windowMs);
+    config = next;
+    openMs = Math.min(Math.max(openMs, config.openMs), config.maxOpenMs);
+    if (state === "closed") openMs = config.openMs;
+    else retryAtMs = Math.min(retryAtMs, now() + openMs);
+  }
+
+  function count(verdict: BreakerVerdict): void {
+    if (verdict === "none") return;
+    window.record(verdict === "failure", now());
+    if (verdict === "success") return;
+    const { calls, failures } = window.totals(now());
+    if (calls >= config.minCalls && failures >= calls * config.failureRatio) open();
+  }
+
+  function passOf(isProbe: boolean, decide: (verdict: BreakerVerdict, pass: BreakerPass) => void): BreakerPass {
+    const begunIn = era;
+    let hasEnded = false;
+    const pass: BreakerPass = {
+      isProbe,
+      end(verdict) {
+        if (hasEnded) return;
+        hasEnded = true;
+        if (era === begunIn) decide(verdict, pass);
+      },
+    };
+    return pass;
+  }
+
+  function beginProbe(): BreakerPass {
+    retryAtMs = now() + config.openMs;
+    probe = passOf(true, (verdict, pass) => {
+      if (probe !== pass) return;
+      probe = undefined;
+      if (verdict === "success") close();
+      else if (verdict === "failure") {
+        openMs = Math.min(openMs * OPEN_FACTOR, config.maxOpenMs);
+        open();
+      } else retryAtMs = now();
+    });
+    return probe;
+  }
+
+  return {
+    begin(latest) {
+      if (latest !== config) reconfigure(latest);
+      if (state === "closed") return passOf(false, count);
+      if (now() < retryAtMs) return undefined;
+      if (state === "open") change("half_open");
+      return beginProbe();
+    },
+    state: snapshot,
+  };
+}

@@ -1,0 +1,130 @@
+import {
+  Code,
+  ConnectError,
+  type Interceptor,
+  type StreamRequest,
+  type StreamResponse,
+  type UnaryRequest,
+} from "@connectrpc/connect";
+import { type Breaker, type BreakerPass, type BreakerState, type BreakerVerdict, createBreaker } from "./breaker.ts";
+import type { BreakerConfig } from "./breaker-config.ts";
+import { isServerFault } from "./codes.ts";
+import { type OutgoingCall, outgoingCallKey } from "./outgoing-call.ts";
+import { unsent, unsentKind } from "./unsent.ts";
+
+/** The breakers of one service, one for each of its methods. */
+export interface Breakers {
+  readonly interceptor: Interceptor;
+  /** By method, `pkg.Service/Method`: those that have been called. */
+  states(): ReadonlyMap<string, BreakerState>;
+}
+
+export interface BreakersOptions {
+  /** The clock of the calls' deadlines. Default `performance.now()`. */
+  readonly now?: () => number;
+  /** The breaker of a method has opened or closed, or lets a call through to try the peer. */
+  readonly onChange?: (method: string, state: BreakerState) => void;
+}
+
+/**
+ * Refuses calls of methods that fail too often: with UNAVAILABLE, and `rejected` as what says that it did not go out.
+ *
+ * What counts is what the peer has made of a call, after all of its attempts: faults by `isServerFault`, any other answer
+ * as a success. What did not reach the peer and what this side has cancelled do not count. A stream is judged by the
+ * first that it answers.
+ */
+export function createBreakers({ now = performance.now.bind(performance), onChange }: BreakersOptions = {}): Breakers {
+  // No more than the contract has methods.
+  const breakers = new Map<string, Breaker>();
+
+  function breakerOf(method: string, config: BreakerConfig): Breaker {
+    let breaker = breakers.get(method);
+    if (breaker === undefined) {
+      breaker = createBreaker({ config, now, onChange: (state) => onChange?.(method, state) });
+      breakers.set(method, breaker);
+    }
+    return breaker;
+  }
+
+  const interceptor: Interceptor = (next) => (req) => {
+    const call = req.contextValues.get(outgoingCallKey);
+    const config = call?.policy.breaker;
+    if (call === undefined || config?.enabled !== true) return next(req);
+    const method = `${req.service.typeName}/${req.method.name}`;
+    const breaker = breakerOf(method, config);
+    const pass = breaker.begin(config);
+    if (pass === undefined) return Promise.reject(refusal(method, breaker.state(), now()));
+    return judged(next, req, { call, pass, startedAt: now() });
+  };
+
+  return {
+    interceptor,
+    states: () => new Map([...breakers].map(([method, breaker]) => [method, breaker.state()])),
+  };
+}
+
+function refusal(method: string, { state, retryAtMs = 0 }: BreakerState, now: number): ConnectError {
+  const inMs = Math.max(0, Math.ceil(retryAtMs - now));
+  const reason =
+    state === "open"
+      ? `is not called again for ${inMs} ms`
+      : `is being tried by another call, the next will be let through in ${inMs} ms at the latest`;
+  return unsent("rejected", `${method} has failed too often and ${reason}`);
+}
+
+interface Judged {
+  readonly call: OutgoingCall;
+  readonly pass: BreakerPass;
+  readonly startedAt: number;
+}
+
+async function judged(next: Parameters<Interceptor>[0], req: UnaryRequest | StreamRequest, context: Judged) {
+  const { pass } = context;
+  try {
+    const res = await next(req);
+    if (res.stream) return judgedByAnswer(res, req.signal, context);
+    pass.end("success");
+    return res;
+  } catch (error) {
+    pass.end(verdictOf(error, req.signal, context));
+    throw error;
+  }
+}
+
+function judgedByAnswer(res: StreamResponse, signal: AbortSignal, context: Judged): StreamResponse {
+  const { pass } = context;
+  // Whoever leaves a stream unread says nothing of it. The signal also fires when one has ended well.
+  const onAbort = () => pass.end(verdictOf(signal.reason, signal, context));
+  if (signal.aborted) onAbort();
+  else signal.addEventListener("abort", onAbort, { once: true });
+
+  async function* observed() {
+    try {
+      for await (const item of res.message) {
+        pass.end("success");
+        yield item;
+      }
+    } catch (error) {
+      pass.end(verdictOf(error, signal, context));
+      throw error;
+    }
+    pass.end("success");
+  }
+  return { ...res, message: observed() };
+}
+
+/** As a probe, a call that had less than this share of the usual time and has run out of it says nothing. */
+const ENOUGH_TIME = 0.5;
+
+function verdictOf(error: unknown, signal: AbortSignal, { call, pass, startedAt }: Judged): BreakerVerdict {
+  if (unsentKind(error) !== undefined) return "none";
+  const { code } = ConnectError.from(signal.aborted ? signal.reason : error, Code.Canceled);
+  if (code === Code.Canceled) return "none";
+  if (!isServerFault(code)) return "success";
+  if (code === Code.DeadlineExceeded) {
+    if (call.tried.size === 0) return "none";
+    const givenMs = (call.deadlineMs ?? Number.POSITIVE_INFINITY) - startedAt;
+    if (pass.isProbe && givenMs < call.policy.timeoutMs * ENOUGH_TIME) return "none";
+  }
+  return "failure";
+}

@@ -1,0 +1,30 @@
+import { contextHeaders } from "#shared/call-context";
+
+export interface FurtherAttempt {
+  /** How many attempts there have been; 0 when this one repeats the first and does not count. */
+  readonly previousAttempts: number;
+  /** On the clock of `now`. */
+  readonly deadlineMs: number | undefined;
+  readonly now: number;
+}
+
+/** The most that `grpc-timeout` can carry in milliseconds: eight digits. */
+const LONGEST_TIMEOUT_MS = 99_999_999;
+
+/**
+ * The headers of a further attempt, made from those of the call: they say which attempt it is (gRFC A6), how much of the
+ * call's time is left, and to whatever the peer calls in turn that it works for a retry.
+ */
+export function furtherHeaders(header: Headers, { previousAttempts, deadlineMs, now }: FurtherAttempt): Headers {
+  const further = new Headers(header);
+  if (previousAttempts > 0) {
+    further.set(contextHeaders.previousAttempts, String(previousAttempts));
+    further.set(contextHeaders.retryChain, "1");
+  }
+  if (deadlineMs !== undefined) {
+    const leftMs = Math.min(Math.max(1, Math.floor(deadlineMs - now)), LONGEST_TIMEOUT_MS);
+    if (further.has("grpc-timeout")) further.set("grpc-timeout", `${leftMs}m`);
+    if (further.has("connect-timeout-ms")) further.set("connect-timeout-ms", String(leftMs));
+  }
+  return further;
+}

@@ -1,0 +1,22 @@
+import { type ContextKey, createContextKey } from "@connectrpc/connect";
+import type { MethodPolicy } from "./method-policy.ts";
+
+/** What the policies of one outgoing call share, over all of its attempts. */
+export interface OutgoingCall {
+  /** The policy in force when the call began: a reload does not change it on the way. */
+  readonly policy: MethodPolicy;
+  /** When its answer is worthless, on the clock of `performance.now()`; undefined without a deadline. */
+  readonly deadlineMs: number | undefined;
+  /** Attempts that have been started, hedges among them; transparent ones do not count. */
+  attempts: number;
+  /** Addresses that attempts went to: the next goes elsewhere when it can. */
+  readonly tried: Set<string>;
+  /** Where the latest attempt went. */
+  peer?: string;
+}
+
+/** Where the interceptors of the pool find the call that they work for. */
+export const outgoingCallKey: ContextKey<OutgoingCall | undefined> = createContextKey<OutgoingCall | undefined>(
+  undefined,
+  { description: "outgoing call" },
+);

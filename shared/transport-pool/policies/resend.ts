@@ -1,0 +1,55 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
+import type { Interceptor } from "@connectrpc/connect";
+import { furtherHeaders } from "./further-headers.ts";
+import { type OutgoingCall, outgoingCallKey } from "./outgoing-call.ts";
+import { createReplay } from "./replay.ts";
+import { unsentKind } from "./unsent.ts";
+
+export interface ResendOptions {
+  /** The clock of the calls' deadlines. Default `performance.now()`. */
+  readonly now?: () => number;
+}
+
+/**
+ * Sends an attempt again that its peer has not looked at (gRFC A6, "transparent retries"; RFC 9113, 6.8). That is always
+ * safe, whatever the call does, and counts neither as an attempt nor against the throttle:
+ * - one that never left is sent again until the call ends: how often connections are made is bounded elsewhere;
+ * - one that the peer refused is sent again once in a call; a second time is a failure like others.
+ *
+ * Each attempt passes here once, so here it is counted.
+ */
+export function resendInterceptor({ now = performance.now.bind(performance) }: ResendOptions = {}): Interceptor {
+  /** Calls that were sent again since they were refused. */
+  const refused = new WeakSet<OutgoingCall>();
+
+  return (next) => async (req) => {
+    const call = req.contextValues.get(outgoingCallKey);
+    if (call === undefined) return next(req);
+    call.attempts++;
+    const { deadlineMs = Number.POSITIVE_INFINITY } = call;
+    const replay = createReplay(req);
+    let request = req;
+    for (let sends = 1; ; sends++) {
+      const sending = replay.begin(request);
+      try {
+        const res = await next(sending.request);
+        sending.commit();
+        return res;
+      } catch (error) {
+        const kind = unsentKind(error);
+        const isAgain = kind === "unsent" || (kind === "refused" && !refused.has(call));
+        // Failures that come at once must not keep timers and sockets from their turn.
+        if (isAgain && sends > 1) await nextTurn();
+        const isOver = req.signal.aborted || now() >= deadlineMs;
+        if (!isAgain || isOver || !replay.isPossible()) {
+          sending.commit();
+          throw error;
+        }
+        sending.abandon();
+        if (kind === "refused") refused.add(call);
+        const header = furtherHeaders(req.header, { previousAttempts: 0, deadlineMs: call.deadlineMs, now: now() });
+        request = { ...req, header };
+      }
+    }
+  };
+}

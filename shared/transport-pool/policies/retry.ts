@@ -1,0 +1,102 @@
+import {
+  Code,
+  ConnectError,
+  type Interceptor,
+  type StreamRequest,
+  type StreamResponse,
+  type UnaryRequest,
+  type UnaryResponse,
+} from "@connectrpc/connect";
+import { currentCall } from "#shared/call-context";
+import { createAttemptSignal } from "./attempt-signal.ts";
+import { furtherHeaders } from "./further-headers.ts";
+import { type OutgoingCall, outgoingCallKey } from "./outgoing-call.ts";
+import { createReplay, type ReplayedAttempt } from "./replay.ts";
+import type { RetryConfig } from "./retry-config.ts";
+import { createRetryPlan } from "./retry-plan.ts";
+import type { RetryThrottle } from "./retry-throttle.ts";
+import { sleep } from "./sleep.ts";
+
+export interface RetryOptions {
+  /** The service's: all of its calls share it. */
+  readonly throttle: RetryThrottle;
+  /** For the jitter. Default Math.random. */
+  readonly random?: () => number;
+  /** The clock of the calls' deadlines. Default `performance.now()`. */
+  readonly now?: () => number;
+}
+
+type Next = Parameters<Interceptor>[0];
+
+/**
+ * Makes further attempts of a call that has failed, as its policy's `retry` says: gRFC A6. Fails with what the last
+ * attempt failed with.
+ *
+ * A call has its answer, and is not sent again, when a stream's response headers or a unary call's whole response are
+ * there. (gRFC A6 goes by the headers of unary calls too, but then nothing that Connect's servers answer could be
+ * retried: they send headers before a failure. The application has seen nothing by then.)
+ *
+ * A call that works for one that is itself a retry is not retried: of a chain of services that fails at its end, each
+ * would multiply the attempts of the one before it. The first that retries does so for all.
+ */
+export function retryInterceptor(options: RetryOptions): Interceptor {
+  return (next) => (req) => {
+    const call = req.contextValues.get(outgoingCallKey);
+    const config = call?.policy.retry ?? call?.policy.unreachableRetry;
+    if (call === undefined || config === undefined) return next(req);
+    return sendWithRetries(next, req, { call, config, ...options });
+  };
+}
+
+interface Retrying extends RetryOptions {
+  readonly call: OutgoingCall;
+  readonly config: RetryConfig;
+}
+
+async function sendWithRetries(
+  next: Next,
+  req: UnaryRequest | StreamRequest,
+  { call, config, throttle, random = Math.random, now = performance.now.bind(performance) }: Retrying,
+): Promise<UnaryResponse | StreamResponse> {
+  const { policy, deadlineMs = Number.POSITIVE_INFINITY } = call;
+  const lastBeginMs = Math.min(now() + config.timeoutMs, deadlineMs);
+  const plan = createRetryPlan({ policy, config, isRetried: currentCall()?.isRetried === true, throttle, random });
+  const replay = createReplay(req);
+  let request = req;
+  for (let attempts = 1; ; attempts++) {
+    const attempt = createAttemptSignal(req.signal, policy.retry?.attemptTimeoutMs);
+    const sending = replay.begin(request.signal === attempt.signal ? request : { ...request, signal: attempt.signal });
+    try {
+      const res = await next(sending.request);
+      sending.commit();
+      attempt.stopTimer();
+      throttle.succeeded();
+      return res;
+    } catch (error) {
+      attempt.fail(error);
+      const delayMs = req.signal.aborted ? undefined : plan.delayAfter(ConnectError.from(error), attempt.hasTimedOut());
+      if (delayMs === undefined || now() + delayMs >= lastBeginMs || !replay.isPossible()) {
+        sending.commit();
+        throw error;
+      }
+      sending.abandon();
+      await waitFor(delayMs, req.signal, sending);
+      const header = furtherHeaders(req.header, {
+        previousAttempts: attempts,
+        deadlineMs: call.deadlineMs,
+        now: now(),
+      });
+      request = { ...req, header };
+    }
+  }
+}
+
+/** @throws ConnectError the call has ended */
+async function waitFor(delayMs: number, signal: AbortSignal, sending: ReplayedAttempt): Promise<void> {
+  try {
+    await sleep(delayMs, signal);
+  } catch (reason) {
+    sending.commit();
+    throw ConnectError.from(reason, Code.Canceled);
+  }
+}
