@@ -29,7 +29,7 @@ test("the environment moves what differs between deployments", () => {
   });
   assert.deepEqual([server.host, server.port, server.drainDelayMs, log.level], ["0.0.0.0", 80, 3_000, "warn"]);
   assert.equal(database.url, "postgres://db/meridian");
-  assert.match(grpcClients.services[0]?.address ?? "", /order:9003/);
+  assert.match(grpcClients.services[0]?.address.text ?? "", /order:9003/);
   const { url, exchange, queue } = rabbitmq;
   assert.deepEqual([usesBroker(rabbitmq), url, exchange, queue], [true, "amqp://mq:5672", "shop", "ours"]);
 });

@@ -31,8 +31,8 @@ test("the environment moves what differs between deployments", () => {
   });
   assert.deepEqual([server.host, server.port, server.drainDelayMs, log.level], ["0.0.0.0", 80, 3_000, "warn"]);
   assert.equal(database.url, "postgres://db/meridian");
-  assert.match(grpcClients.services[0]?.address ?? "", /user:9001/);
-  assert.match(grpcClients.services[1]?.address ?? "", /book:9002/);
+  assert.match(grpcClients.services[0]?.address.text ?? "", /user:9001/);
+  assert.match(grpcClients.services[1]?.address.text ?? "", /book:9002/);
   const { url, exchange, queue } = rabbitmq;
   assert.deepEqual([usesBroker(rabbitmq), url, exchange, queue], [true, "amqp://mq:5672", "shop", "ours"]);
 });

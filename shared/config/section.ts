@@ -27,6 +27,12 @@ type OutputValue<V> = IsDuration<V> extends true ? (NonNullable<V> extends Durat
 type Defined<V> = unknown extends V ? V : Exclude<V, undefined>;
 type Camel<K extends string> = K extends `${infer Head}_${infer Tail}` ? `${Head}${Capitalize<Camel<Tail>>}` : K;
 
+/** @param fault notes what is wrong with a key */
+export type SectionCheck<S extends Shape> = (
+  fields: Partial<Fields<S>>,
+  fault: (key: keyof S & string, message: string) => void,
+) => void;
+
 const SNAKE_CASE = /^[a-z][a-z0-9]*(_[a-z0-9]+)*$/;
 
 /**
@@ -34,11 +40,14 @@ const SNAKE_CASE = /^[a-z][a-z0-9]*(_[a-z0-9]+)*$/;
  * durations in milliseconds with names that say so. Unknown keys are refused. Sections nest, and go into arrays and
  * `.optional()`; one whose keys all have defaults can be left out of the YAML by `section({ … }).prefault({})`.
  *
+ * @param check finds faults between keys. It gets the YAML's keys, those with faults of their own perhaps left out, and
+ *   runs all the same, so that one error has them all
+ *
  * @example
  * const serverSection = section({ name: z.string().min(1), port: z.int(), shutdown_timeout: duration("10s") });
  * type ServerConfig = z.output<typeof serverSection>; // { name: string; port: number; shutdownTimeoutMs: number }
  */
-export function section<const S extends Shape>(shape: S): Section<S> {
+export function section<const S extends Shape>(shape: S, check?: SectionCheck<S>): Section<S> {
   const outputKeys = new Map<string, string>();
   for (const [key, schema] of Object.entries(shape)) {
     if (!SNAKE_CASE.test(key)) throw new TypeError(`section: the key ${JSON.stringify(key)} is not snake_case`);
@@ -50,13 +59,23 @@ export function section<const S extends Shape>(shape: S): Section<S> {
     error: (issue) =>
       issue.code === "unrecognized_keys" ? issue.keys.map((key) => unknownKey(key, known)).join("\n") : undefined,
   });
-  return input.transform((fields) => {
+  const checked = check === undefined ? input : input.superRefine(checkFields(check), { when: () => true });
+  return checked.transform((fields) => {
     const output: Record<string, unknown> = {};
     for (const [key, value] of Object.entries(fields)) {
       if (value !== undefined) output[outputKeys.get(key) ?? key] = value;
     }
     return output as SectionOutput<S>;
   });
+}
+
+function checkFields<S extends Shape>(check: SectionCheck<S>) {
+  return (fields: unknown, context: z.core.$RefinementCtx): void => {
+    if (typeof fields !== "object" || fields === null) return;
+    check(fields as Partial<Fields<S>>, (key, message) => {
+      context.addIssue({ code: "custom", path: [key], message });
+    });
+  };
 }
 
 function unknownKey(key: string, known: readonly string[]): string {

@@ -6,7 +6,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { BookService } from "#gen/book/v1/book_pb.ts";
 import { BadRequestSchema, ErrorInfoSchema } from "#gen/google/rpc/error_details_pb.ts";
 import { OrderService, OrderStatus } from "#gen/order/v1/order_pb.ts";
-import { describeError } from "./describe-error.ts";
+import { describeError } from "./connections/describe-error.ts";
 import { failureOf, freePort, type Routes, startPeer, startPool, until, within } from "./test-support.ts";
 
 const routes: Routes = (router) => {
@@ -112,7 +112,7 @@ test("the error for a name with several addresses says what was wrong with each"
 });
 
 test("hundreds of calls at once share one connection", async (t) => {
-  const peer = await startPeer(t, routes, { settings: { maxConcurrentStreams: 50 } });
+  const peer = await startPeer(t, routes);
   const { books, pool } = startPool(t, { address: peer.address });
   const answers = await Promise.all(Array.from({ length: 400 }, () => books.listBooks({})));
   assert.equal(answers.length, 400);

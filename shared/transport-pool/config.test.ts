@@ -41,22 +41,11 @@ grpc_clients:
       timeout: 5s
 `,
   );
-  const defaults = {
-    protocol: "grpc",
-    timeoutMs: 5_000,
-    readMaxBytes: 4_194_304,
-    connectTimeoutMs: 20_000,
-    connectBackoff: { initialMs: 1_000, multiplier: 1.6, jitter: 0.2, maxMs: 120_000 },
-  };
-  assert.deepEqual(config.services, [
-    {
-      ...defaults,
-      name: "book-service",
-      address: "localhost:9002",
-      retry: { max: 3, timeoutMs: 10_000, backoffMs: 100 },
-    },
-    { ...defaults, name: "order-service", address: "localhost:9003" },
-  ]);
+  const [book, order] = config.services;
+  assert.deepEqual([book?.name, book?.address.text, book?.timeoutMs], ["book-service", "localhost:9002", 5_000]);
+  const { max, timeoutMs, backoffMs } = book?.retry ?? {};
+  assert.deepEqual({ max, timeoutMs, backoffMs }, { max: 3, timeoutMs: 10_000, backoffMs: 100 });
+  assert.deepEqual([order?.name, order?.address.text, order?.retry], ["order-service", "localhost:9003", undefined]);
 });
 
 test("without grpc_clients, or without services, there are none", async (t) => {
@@ -73,7 +62,7 @@ grpc_clients:
     - name: book-service
       address: localhost
       timeout: 5
-      retry: { max: -1, timeout: 0s }
+      retry: { max: -1, timeout: 0s, backoff: 1ms }
     - name: order-service
       address: localhost:9003
       protocol: rest
@@ -93,6 +82,72 @@ grpc_clients:
     "grpc_clients.services[2].address",
     "grpc_clients.services[2].name",
   ]);
+});
+
+test("what cannot go together is refused, with the path of every fault in one error", async (t) => {
+  const found = await faults(
+    t,
+    `
+grpc_clients:
+  services:
+    - name: book-service
+      address: zk:///book-service
+      retry: { max: 3, timeout: 10s, backoff: 100ms }
+      hedge: { delay: 50ms, max: 1 }
+    - name: book-service
+      address: ["localhost:9002", "localhost:0"]
+      http: "1.1"
+      retry: { max: 0, timeout: 10s, backoff: 100ms, codes: [] }
+      keepalive: { time: 1s }
+      balancer: { policy: consistent_hash }
+      methods:
+        book.v1.BookService/GetBook: { retry: { max: 0, timeout: 1s, backoff: 10ms } }
+        /book.v1.BookService/GetBook: { timeout: 1s }
+        GetBook: { timeout: 1s }
+        book.v1.BookService/ListBooks:
+          retry: { max: 2 }
+          hedge: { max: 2 }
+    - name: order-service
+      address: localhost:9003
+      retry: { max_attempts: 0 }
+      tls: { cert_file: package.json }
+`,
+  );
+  const paths = found.map((fault) => fault.replace(/: .*/s, ""));
+  const service = (index: number, path: string) => `grpc_clients.services[${index}].${path}`;
+  assert.deepEqual(paths.sort(), [
+    service(0, "address"),
+    service(0, "hedge"),
+    service(1, "address[1]"),
+    service(1, "balancer.hash_header"),
+    service(1, "http"),
+    service(1, "keepalive.time"),
+    service(1, "methods.GetBook"),
+    service(1, 'methods["/book.v1.BookService/GetBook"]'),
+    service(1, 'methods["book.v1.BookService/GetBook"].retry.max'),
+    service(1, 'methods["book.v1.BookService/ListBooks"].hedge'),
+    service(1, "name"),
+    service(1, "retry.codes"),
+    service(1, "retry.max"),
+    service(2, "retry.max"),
+    service(2, "retry.max_attempts"),
+    service(2, "tls.key_file"),
+  ]);
+});
+
+test("a policy for a method that does not exist, or must not have it, stops the start", () => {
+  const poolWith = (methods: object) => {
+    const config = grpcClientsSection.parse({
+      services: [{ name: "book-service", address: "localhost:9002", methods }],
+    });
+    return createTransportPool(config, { logger: recordingLogger().logger, caller: "user-service" });
+  };
+  for (const [methods, fault] of [
+    [{ "book.v1.BookService/GetBooks": { timeout: "1s" } }, /GetBooks.*no such method.*ListBooks/],
+    [{ "book.v1.BookService/CreateBook": { hedge: { max: 1 } } }, /CreateBook.*NO_SIDE_EFFECTS/],
+  ] as const) {
+    assert.throws(() => poolWith(methods).client("book-service", BookService), fault);
+  }
 });
 
 test("two services of one name are refused", async (t) => {
@@ -120,7 +175,8 @@ for (const [given, taken] of [
 ] as const) {
   test(`the address ${given} is taken`, () => {
     const config = grpcClientsSection.parse({ services: [{ name: "book-service", address: given }] });
-    assert.equal(config.services[0]?.address, taken);
+    const { address } = config.services[0]!;
+    assert.deepEqual(address.scheme === "static" ? address.addresses : address, [taken]);
     createTransportPool(config, { logger: recordingLogger().logger, caller: "user-service" });
   });
 }
@@ -136,8 +192,8 @@ for (const address of [
   "[::1]",
   "[::zz]:9002",
   "999.0.0.1:9002",
-  "https://localhost:9002",
-  "dns:///localhost:9002",
+  "dns:///localhost",
+  "zk:///book-service",
   "http://localhost:9002/books",
   "http://ada:secret@localhost:9002",
   "local host:9002",

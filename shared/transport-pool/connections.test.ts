@@ -164,6 +164,22 @@ test("after a GOAWAY open streams go on, and the next call uses a new connection
   await until(() => peer.sessions.size === 1);
 });
 
+test("calls that find no room on a connection go to one more, up to max_connections, and wait beyond", async (t) => {
+  const release = Promise.withResolvers<void>();
+  const peer = await startPeer(
+    t,
+    (router) => router.service(BookService, { listBooks: () => release.promise.then(() => ({})) }),
+    { settings: { maxConcurrentStreams: 2 } },
+  );
+  const { books, pool } = startPool(t, { address: peer.address, max_connections: 3 });
+  const calls = Array.from({ length: 10 }, () => books.listBooks({}));
+  await until(() => peer.sessions.size === 3);
+  assert.equal(pool.states()[0]?.openCalls, 10);
+  release.resolve();
+  await within(2_000, Promise.all(calls));
+  assert.equal(peer.sessionCount(), 3);
+});
+
 test("calls that wait for room on a connection go to the next one when it is closed", async (t) => {
   const release = Promise.withResolvers<void>();
   const peer = await startPeer(
@@ -176,7 +192,7 @@ test("calls that wait for room on a connection go to the next one when it is clo
     },
     { settings: { maxConcurrentStreams: 1 } },
   );
-  const { books, pool } = startPool(t, { address: peer.address });
+  const { books, pool } = startPool(t, { address: peer.address, max_connections: 1 });
   const first = books.listBooks({});
   await until(() => pool.states()[0]?.openCalls === 1 && peer.sessions.size === 1);
   const waiting = Array.from({ length: 10 }, () => books.getBook({ id: "b1" }));
@@ -193,7 +209,6 @@ const RESETS = {
   NGHTTP2_NO_ERROR: Code.Unavailable,
   NGHTTP2_PROTOCOL_ERROR: Code.Internal,
   NGHTTP2_INTERNAL_ERROR: Code.Internal,
-  NGHTTP2_REFUSED_STREAM: Code.Unavailable,
   NGHTTP2_CANCEL: Code.Canceled,
   NGHTTP2_ENHANCE_YOUR_CALM: Code.ResourceExhausted,
   NGHTTP2_INADEQUATE_SECURITY: Code.PermissionDenied,
@@ -210,6 +225,17 @@ for (const [name, code] of Object.entries(RESETS)) {
     assert.equal(peer.sessionCount(), 1);
   });
 }
+
+test("a call whose stream is refused is sent once more, whatever it does", async (t) => {
+  const peer = await startPeer(t, (router) => router.service(BookService, { createBook: () => ({}) }));
+  const refuse = (stream: http2.ServerHttp2Stream) => stream.close(http2.constants.NGHTTP2_REFUSED_STREAM);
+  peer.server.once("stream", refuse);
+  const { books } = startPool(t, { address: peer.address });
+  await books.createBook({ title: "x" });
+  peer.server.on("stream", refuse);
+  assert.equal((await within(2_000, failureOf(books.createBook({ title: "x" })))).code, Code.Unavailable);
+  assert.equal(peer.sessionCount(), 1);
+});
 
 for (const protocol of ["grpc", "connect", "grpc-web"]) {
   test(`${protocol}: an answer that breaks off without an error is UNAVAILABLE`, async (t) => {
@@ -292,7 +318,12 @@ function load(t: TestContext, call: () => Promise<unknown>, concurrency: number)
 /** Calls a peer all the time while each of its sessions is ended 20 times in a row. */
 async function underLoad(t: TestContext, end: (session: http2.ServerHttp2Session) => void) {
   const peer = await startPeer(t, routes);
-  const { books, pool } = startPool(t, { address: peer.address, connect_backoff: FAST_BACKOFF });
+  const { books, pool } = startPool(t, {
+    address: peer.address,
+    connect_backoff: FAST_BACKOFF,
+    // So many calls fail here that it would open.
+    breaker: { enabled: false },
+  });
   const calls = load(t, () => books.listBooks({}, { timeoutMs: 0 }), 50);
   for (let i = 0; i < 20; i++) {
     const target = calls.done() + 60;

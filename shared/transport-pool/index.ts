@@ -1,9 +1,4 @@
-export { type GrpcClientsConfig, grpcClientsSection, type ServiceConfig } from "./config.ts";
-export { attemptKey } from "./log-interceptor.ts";
-export type { SubchannelState } from "./subchannel.ts";
-export {
-  createTransportPool,
-  type ServiceState,
-  type TransportPool,
-  type TransportPoolOptions,
-} from "./transport-pool.ts";
+export { type GrpcClientsConfig, grpcClientsSection, type ServiceConfig } from "./config/service.ts";
+export type { SubchannelState } from "./connections/subchannel.ts";
+export type { EndpointState, MethodState, ServiceState } from "./states.ts";
+export { createTransportPool, type TransportPool, type TransportPoolOptions } from "./transport-pool.ts";

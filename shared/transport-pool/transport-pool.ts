@@ -1,15 +1,12 @@
 import type { DescService } from "@bufbuild/protobuf";
 import { type Client, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
+import { type DiscoveryConfig, discoverySection } from "#shared/discovery";
 import type { Logger } from "#shared/logging";
-import type { GrpcClientsConfig, ServiceConfig } from "./config.ts";
-import { createConnectBackoff } from "./connect-backoff.ts";
-import { createConnectionLog } from "./connection-log.ts";
-import { describeError } from "./describe-error.ts";
-import { openHttp2Connection } from "./http2-connection.ts";
-import { createServiceTransport } from "./service-transport.ts";
-import { createSubchannel, type Subchannel, type SubchannelState } from "./subchannel.ts";
+import type { GrpcClientsConfig } from "./config/service.ts";
+import { createPooledService, type PooledService } from "./pooled-service.ts";
+import type { ServiceState } from "./states.ts";
 
-/** The way to every service that this one calls: one HTTP/2 connection each, made when first needed. */
+/** The way to every service that this one calls, with all policies of its configuration. */
 export interface TransportPool {
   /**
    * A typed client of the service. Make it where the app is put together, so that a wrong name stops the start.
@@ -17,11 +14,12 @@ export interface TransportPool {
    * A stream that is not read to its end goes on until its `signal` fires, its deadline passes or the incoming call
    * that it works for ends: leaving a `for await` does not cancel it (as in Connect).
    *
-   * @throws RangeError when no service of that name is configured; it lists those that are
+   * @throws RangeError when no service of that name is configured (it lists those that are), or when its configuration
+   * says something of a method that the method does not allow
    */
   client<Service extends DescService>(name: string, service: Service): Client<Service>;
   /**
-   * What `client` is made on, for code that works with any service.
+   * What `client` is made on, for code that works with any service. It stays the same over reloads.
    *
    * @throws RangeError when no service of that name is configured; it lists those that are
    */
@@ -33,6 +31,14 @@ export interface TransportPool {
    * when they are back. Without it, each is connected to by its first call.
    */
   connect(): void;
+  /**
+   * From now on calls go by this configuration; those under way go on by the old one. Policies change in place; a
+   * service whose address or connections are configured otherwise gets new ones, and the old ones end with their last
+   * call. New services are added. One that is gone is kept until the process ends, since there may be clients of it.
+   *
+   * @throws RangeError as `client` does; then nothing has changed
+   */
+  update(config: GrpcClientsConfig): void;
   /** How things stand, in the order of the configuration. */
   states(): ServiceState[];
   /**
@@ -42,34 +48,18 @@ export interface TransportPool {
   close(): Promise<void>;
 }
 
-export interface ServiceState {
-  readonly name: string;
-  /** `host:port` */
-  readonly address: string;
-  readonly protocol: ServiceConfig["protocol"];
-  readonly state: SubchannelState;
-  /** Calls that have not ended, those that wait for a connection among them. */
-  readonly openCalls: number;
-  /** Why the last attempt to connect failed or the last connection was lost; gone when there is a connection again. */
-  readonly lastError?: string;
-}
-
 export interface TransportPoolOptions {
   readonly logger: Logger;
   /** This service's name: its peers get it as `x-caller`. */
   readonly caller: string;
-  /** Run on each call after the pool's own, the first one outermost. */
+  /** How resolvers find their registries. Default: those of this machine, as `discovery` of the YAML has them. */
+  readonly discovery?: DiscoveryConfig;
+  /** Run on each call after the pool's own, the first one outermost; once for a call, not for each of its attempts. */
   readonly interceptors?: readonly Interceptor[];
   /** How long `close` waits for open calls. Default 5000. */
   readonly closeTimeoutMs?: number;
-  /** For the jitter of reconnects. Default Math.random. */
+  /** For jitter and random picks. Default Math.random. */
   readonly random?: () => number;
-}
-
-interface Entry {
-  readonly config: ServiceConfig;
-  readonly subchannel: Subchannel;
-  readonly transport: Transport;
 }
 
 /**
@@ -80,64 +70,64 @@ interface Entry {
  * const books = pool.client("book-service", BookService);
  */
 export function createTransportPool(config: GrpcClientsConfig, options: TransportPoolOptions): TransportPool {
-  const { logger, caller, interceptors, closeTimeoutMs, random } = resolveOptions(options);
-  const entries = new Map<string, Entry>();
-  for (const service of config.services) {
-    const { name, address, retry } = service;
-    if (retry !== undefined && retry.max > 0) {
-      logger.warn({ peer_service: name }, "retry is configured, and this version does not carry it out");
-    }
-    const subchannel = createSubchannel({
-      name,
-      address,
-      connectTimeoutMs: service.connectTimeoutMs,
-      backoff: createConnectBackoff(service.connectBackoff, random),
-      open: openHttp2Connection,
-      onChange: createConnectionLog({ logger, service: name, peer: address }),
-    });
-    const transport = createServiceTransport({ service, subchannel, logger, caller, interceptors });
-    entries.set(name, { config: service, subchannel, transport });
-  }
+  const { closeTimeoutMs, ...serviceOptions } = resolveOptions(options);
+  const { logger } = serviceOptions;
+  const services = new Map<string, PooledService>();
+  let isConnected = false;
+  let isClosed = false;
+  for (const service of config.services) services.set(service.name, createPooledService(service, serviceOptions));
 
-  function transport(name: string): Transport {
-    const entry = entries.get(name);
-    if (entry !== undefined) return entry.transport;
-    const names = [...entries.keys()].join(", ");
+  function serviceNamed(name: string): PooledService {
+    const service = services.get(name);
+    if (service !== undefined) return service;
+    const names = [...services.keys()].join(", ");
     throw new RangeError(
       `no service named ${JSON.stringify(name)} in grpc_clients.services; there ${names === "" ? "are none" : `is ${names}`}`,
     );
   }
 
   return {
-    client: (name, service) => createClient(service, transport(name)),
-    transport,
-    has: (name) => entries.has(name),
-    connect() {
-      for (const { subchannel } of entries.values()) subchannel.connect();
+    client(name, service) {
+      const pooled = serviceNamed(name);
+      pooled.check(service);
+      return createClient(service, pooled.transport);
     },
-    states: () => [...entries.values()].map(stateOf),
+    transport: (name) => serviceNamed(name).transport,
+    has: (name) => services.has(name),
+    connect() {
+      isConnected = true;
+      for (const service of services.values()) service.connect();
+    },
+    update(next) {
+      if (isClosed) return;
+      const changes = next.services.map((service) => {
+        const known = services.get(service.name);
+        if (known !== undefined) return known.prepare(service);
+        return () => {
+          const added = createPooledService(service, serviceOptions);
+          services.set(service.name, added);
+          if (isConnected) added.connect();
+        };
+      });
+      for (const change of changes) change();
+      const names = new Set(next.services.map(({ name }) => name));
+      for (const name of services.keys()) {
+        if (!names.has(name))
+          logger.warn({ peer_service: name }, `${name} is gone from grpc_clients: kept until restart`);
+      }
+    },
+    states: () => [...services.values()].map((service) => service.state()),
     async close() {
-      await Promise.all([...entries.values()].map(({ subchannel }) => subchannel.close(closeTimeoutMs)));
+      isClosed = true;
+      await Promise.all([...services.values()].map((service) => service.close(closeTimeoutMs)));
     },
   };
 }
 
 function resolveOptions(options: TransportPoolOptions): Required<TransportPoolOptions> {
   const { interceptors = [], closeTimeoutMs = 5_000, random = Math.random } = options;
+  const { discovery = discoverySection.parse({}) } = options;
   if (!(closeTimeoutMs >= 0)) throw new RangeError(`closeTimeoutMs must be 0 or more, not ${closeTimeoutMs}`);
   if (options.caller === "") throw new RangeError("caller must be this service's name");
-  return { ...options, interceptors, closeTimeoutMs, random };
-}
-
-function stateOf({ config, subchannel }: Entry): ServiceState {
-  const { name, address, protocol } = config;
-  const error = subchannel.lastError();
-  return {
-    name,
-    address,
-    protocol,
-    state: subchannel.state(),
-    openCalls: subchannel.openCalls(),
-    ...(error === undefined ? {} : { lastError: describeError(error) }),
-  };
+  return { ...options, discovery, interceptors, closeTimeoutMs, random };
 }

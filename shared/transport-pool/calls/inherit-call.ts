@@ -1,4 +1,5 @@
-import { Code, ConnectError, type Transport } from "@connectrpc/connect";
+import type { DescMethod } from "@bufbuild/protobuf";
+import { Code, ConnectError, type ContextValues, createContextValues, type Transport } from "@connectrpc/connect";
 import {
   type CallContext,
   currentCall,
@@ -7,35 +8,36 @@ import {
   runInCall,
   writeContextHeaders,
 } from "#shared/call-context";
+import type { MethodPolicy } from "../policies/method-policy.ts";
+import { type OutgoingCall, outgoingCallKey } from "../policies/outgoing-call.ts";
 import { outgoingTimeoutMs } from "./deadline.ts";
 
 export interface InheritCallOptions {
   /** This service's name, for `x-caller`. */
   readonly caller: string;
-  /** For unary calls without an explicit timeout. */
-  readonly timeoutMs: number;
+  readonly policyOf: (method: DescMethod) => MethodPolicy;
 }
 
 /**
  * Makes every outgoing call part of the incoming one that it works for: its deadline, its cancellation, and its trace,
- * request id and caller as headers. Outside of an incoming call, each outgoing one begins a trace of its own.
+ * request id and caller as headers. Outside of an incoming call, each outgoing one begins a trace of its own. From here
+ * on the call has its policy, see `outgoingCallKey`.
  *
  * A call without time left fails with DEADLINE_EXCEEDED before anything is sent.
  */
-export function inheritCall(inner: Transport, { caller, timeoutMs: unaryTimeoutMs }: InheritCallOptions): Transport {
+export function inheritCall(inner: Transport, { caller, policyOf }: InheritCallOptions): Transport {
   return {
     unary(method, signal, timeoutMs, header, input, contextValues) {
-      const own = { signal, timeoutMs, header };
-      const out = outgoingCall(own, unaryTimeoutMs, caller);
+      const policy = policyOf(method);
+      const out = outgoingCall({ signal, timeoutMs, header, contextValues }, policy, policy.timeoutMs, caller);
       return runInCall(out.call, () =>
-        inner.unary(method, out.signal, out.timeoutMs, out.header, input, contextValues),
+        inner.unary(method, out.signal, out.timeoutMs, out.header, input, out.contextValues),
       );
     },
     stream(method, signal, timeoutMs, header, input, contextValues) {
-      const own = { signal, timeoutMs, header };
-      const out = outgoingCall(own, undefined, caller);
+      const out = outgoingCall({ signal, timeoutMs, header, contextValues }, policyOf(method), undefined, caller);
       const response = runInCall(out.call, () =>
-        inner.stream(method, out.signal, out.timeoutMs, out.header, input, contextValues),
+        inner.stream(method, out.signal, out.timeoutMs, out.header, input, out.contextValues),
       );
       // A client looks at this promise when the answer is first asked for. If that is late or never, its failure (which
       // is in the log) must not end the process as an unhandled rejection.
@@ -49,9 +51,10 @@ interface OwnOptions {
   readonly signal: AbortSignal | undefined;
   readonly timeoutMs: number | undefined;
   readonly header: ConstructorParameters<typeof Headers>[0];
+  readonly contextValues: ContextValues | undefined;
 }
 
-function outgoingCall(own: OwnOptions, defaultMs: number | undefined, caller: string) {
+function outgoingCall(own: OwnOptions, policy: MethodPolicy, defaultMs: number | undefined, caller: string) {
   const incoming = currentCall();
   const call = incoming ?? beginCall(caller);
   const header = new Headers(own.header);
@@ -59,7 +62,24 @@ function outgoingCall(own: OwnOptions, defaultMs: number | undefined, caller: st
   const timeoutMs = outgoingTimeoutMs({ explicitMs: own.timeoutMs, defaultMs, remainingMs: remainingMs(call) });
   // The interceptors see a call that comes too late, so that its line is in the log; the innermost one ends it.
   const signal = timeoutMs === 0 ? AbortSignal.abort(tooLate()) : linkSignals(own.signal, incoming?.signal);
-  return { call, header, timeoutMs, signal };
+  const deadlineMs = timeoutMs === undefined ? undefined : performance.now() + timeoutMs;
+  const contextValues = withOutgoingCall(own.contextValues, { policy, deadlineMs, attempts: 0, tried: new Set() });
+  return { call, header, timeoutMs, signal, contextValues };
+}
+
+/** The user's values, who may give the same ones to several calls, and beside them what belongs to this one. */
+function withOutgoingCall(own: ContextValues = createContextValues(), call: OutgoingCall): ContextValues {
+  return {
+    get: (key) => (key.id === outgoingCallKey.id ? (call as never) : own.get(key)),
+    set(key, value) {
+      own.set(key, value);
+      return this;
+    },
+    delete(key) {
+      own.delete(key);
+      return this;
+    },
+  };
 }
 
 function beginCall(method: string): CallContext {

@@ -1,6 +1,6 @@
 import { type ClientHttp2Stream, constants } from "node:http2";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { unprocessed } from "./resend-interceptor.ts";
+import { unsent } from "../policies/unsent.ts";
 
 const {
   NGHTTP2_NO_ERROR,
@@ -25,8 +25,6 @@ export interface SuperviseStreamOptions {
   readonly signal: AbortSignal | undefined;
   /** Why the connection is gone, when it is. */
   readonly lost: () => ConnectError | undefined;
-  /** Whether the connection takes no more streams. */
-  readonly isClosing: () => boolean;
 }
 
 /**
@@ -42,7 +40,7 @@ export interface SuperviseStreamOptions {
  * So it has to be called at once when the stream is made: its listeners must come before Connect's.
  */
 export function superviseStream(stream: ClientHttp2Stream, options: SuperviseStreamOptions): SupervisedStream {
-  const { signal, lost, isClosing } = options;
+  const { signal, lost } = options;
   let failure: ConnectError | undefined;
 
   function fail(error: ConnectError): void {
@@ -56,9 +54,7 @@ export function superviseStream(stream: ClientHttp2Stream, options: SuperviseStr
 
   stream.on("error", (raw: Error) => {
     if (raw === failure) return;
-    // Above the last stream id of a GOAWAY: nghttp2 closes those streams itself.
-    const isRefused = stream.rstCode === NGHTTP2_REFUSED_STREAM && isClosing();
-    const error = isRefused ? unprocessed("the peer closed the connection", raw) : (lost() ?? streamError(stream, raw));
+    const error = stream.rstCode === NGHTTP2_REFUSED_STREAM ? refused(raw) : (lost() ?? streamError(stream, raw));
     if (error !== undefined) fail(error);
   });
 
@@ -97,6 +93,14 @@ export function superviseStream(stream: ClientHttp2Stream, options: SuperviseStr
   return { fail, isUnsent: () => stream.state?.state === NGHTTP2_STREAM_STATE_IDLE };
 }
 
+/**
+ * By the peer itself, or by nghttp2 for streams above the last stream id of a GOAWAY. Either says that nothing was done
+ * about the call (RFC 9113, 8.7).
+ */
+function refused(raw: Error): ConnectError {
+  return unsent("refused", "the peer refused the stream before the call was processed", raw);
+}
+
 /** Undefined for what stock Connect has the right meaning of. */
 function streamError(stream: ClientHttp2Stream, raw: Error): ConnectError | undefined {
   if (raw instanceof ConnectError || !("code" in raw)) return undefined;
@@ -124,8 +128,6 @@ function resetWithoutError(): ConnectError {
 /** https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors */
 function codeOfReset(rstCode: number | undefined): Code {
   switch (rstCode) {
-    case NGHTTP2_REFUSED_STREAM:
-      return Code.Unavailable;
     case NGHTTP2_CANCEL:
       return Code.Canceled;
     case NGHTTP2_ENHANCE_YOUR_CALM:

@@ -1,7 +1,8 @@
-/** Those who wait for one thing, each no longer than its own signal allows. */
+/** Those who wait for one thing, each no longer than its own signal allows, in the order in which they came. */
 export interface Waiters<T> {
   /** Rejects with the signal's reason when that fires first. */
   add(signal: AbortSignal | undefined): Promise<T>;
+  resolveFirst(value: T): void;
   resolveAll(value: T): void;
   rejectAll(makeError: () => Error): void;
   size(): number;
@@ -50,6 +51,9 @@ export function createWaiters<T>(): Waiters<T> {
         waiters.add(waiter);
         signal?.addEventListener("abort", onAbort);
       }),
+    resolveFirst(value) {
+      waiters.values().next().value?.resolve(value);
+    },
     resolveAll(value) {
       for (const waiter of takeAll()) waiter.resolve(value);
     },

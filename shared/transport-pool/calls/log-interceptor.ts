@@ -1,18 +1,16 @@
 import { AsyncLocalStorage } from "node:async_hooks";
-import { Code, ConnectError, createContextKey, type Interceptor } from "@connectrpc/connect";
+import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import { codeToString } from "@connectrpc/connect/protocol-connect";
 import { currentCall } from "#shared/call-context";
 import type { Logger } from "#shared/logging";
-
-/** Which attempt of a call this is, from 1; whatever sends calls again sets it in their context values. */
-export const attemptKey = createContextKey(1, { description: "attempt" });
+import { outgoingCallKey } from "../policies/outgoing-call.ts";
 
 export interface LogInterceptorOptions {
   readonly logger: Pick<Logger, "debug" | "info" | "warn">;
   /** The service's name. */
   readonly service: string;
-  /** Where it is called. */
-  readonly peer: string;
+  /** Its configured address. */
+  readonly target: string;
 }
 
 /**
@@ -35,11 +33,12 @@ const EXPECTED: ReadonlySet<Code> = new Set([
  * One line for each call when it has ended, streams too: debug when it went well, info for codes that are an answer,
  * warn for those that are a fault. The logger adds the trace and request id of the call that it is part of.
  */
-export function logInterceptor({ logger, service, peer }: LogInterceptorOptions): Interceptor {
+export function logInterceptor({ logger, service, target }: LogInterceptorOptions): Interceptor {
   return (next) => async (req) => {
     const startedAt = performance.now();
     const inCall = AsyncLocalStorage.snapshot();
     const incoming = currentCall();
+    const outgoing = req.contextValues.get(outgoingCallKey);
     let isLogged = false;
 
     function log(code: Code | undefined, error?: ConnectError): void {
@@ -51,8 +50,8 @@ export function logInterceptor({ logger, service, peer }: LogInterceptorOptions)
         method: `${req.service.typeName}/${req.method.name}`,
         code: code === undefined ? "ok" : codeToString(code),
         ms: Math.round((performance.now() - startedAt) * 10) / 10,
-        attempt: req.contextValues.get(attemptKey),
-        peer,
+        attempt: Math.max(outgoing?.attempts ?? 0, 1),
+        peer: outgoing?.peer ?? target,
       };
       // No stack: the error goes to whoever made the call, and says there where it was made.
       if (error === undefined) inCall(() => logger.debug(call, "outgoing call"));

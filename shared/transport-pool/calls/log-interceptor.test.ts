@@ -4,7 +4,7 @@ import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import { BookService } from "#gen/book/v1/book_pb.ts";
 import { OrderService } from "#gen/order/v1/order_pb.ts";
 import { runInCall, startTrace } from "#shared/call-context";
-import { failureOf, type LogLine, type Routes, startPeer, startPool, until } from "./test-support.ts";
+import { failureOf, type LogLine, type Routes, startPeer, startPool, until } from "../test-support.ts";
 
 const routes: Routes = (router) => {
   router.service(BookService, {

@@ -1,4 +1,4 @@
-import type { ConnectBackoffConfig } from "./config.ts";
+import type { ConnectBackoffConfig } from "../config/service.ts";
 
 /** The delays between attempts to connect to one peer. */
 export interface ConnectBackoff {

@@ -5,15 +5,21 @@ import {
   constants,
   type OutgoingHttpHeaders,
 } from "node:http2";
-import { connect as connectTcp } from "node:net";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { unsent } from "../policies/unsent.ts";
 import { describeError } from "./describe-error.ts";
-import { unprocessed } from "./resend-interceptor.ts";
+import { createKeepalive } from "./keepalive.ts";
+import { openSocket } from "./socket.ts";
 import { type SupervisedStream, superviseStream } from "./supervise-stream.ts";
+import type { ClientTls } from "./tls.ts";
 
 export interface Http2ConnectionOptions {
-  /** Such as `http://localhost:9002`. */
-  readonly origin: string;
+  /** `host:port` to connect to. */
+  readonly address: string;
+  /** What requests name as `:authority`. */
+  readonly authority: string;
+  readonly tls: ClientTls | undefined;
+  readonly keepalive: { readonly timeMs: number; readonly timeoutMs: number; readonly withoutCalls: boolean };
   /** From now to the peer's SETTINGS. */
   readonly connectTimeoutMs: number;
   /** The peer's SETTINGS are there: it speaks HTTP/2, and streams can be opened. At most once. */
@@ -23,6 +29,10 @@ export interface Http2ConnectionOptions {
    * cause is missing when that was meant: a GOAWAY with NO_ERROR, an orderly end, `close`.
    */
   readonly onUnusable: (cause?: Error) => void;
+  /** A stream has ended, or the peer has changed how many it takes or whether it answers. */
+  readonly onChange: () => void;
+  /** The peer says that it was asked for signs of life too often (gRFC A8). */
+  readonly onTooManyPings: () => void;
 }
 
 /** One HTTP/2 connection, from its first SYN to its end. It holds the process only while it has streams. */
@@ -34,6 +44,14 @@ export interface Http2Connection {
    */
   request(headers: OutgoingHttpHeaders, options: RequestOptions, signal?: AbortSignal): ClientHttp2Stream | undefined;
   openStreams(): number;
+  /** Whether one more stream may be opened now: the peer's MAX_CONCURRENT_STREAMS. */
+  hasRoom(): boolean;
+  /** Whether the peer has worked on any call of it, as far as one can tell. */
+  wasUseful(): boolean;
+  /** False while the peer owes a sign of life. */
+  isResponsive(): boolean;
+  /** Asks the peer for a sign of life: an answer of its is overdue. */
+  checkAlive(): void;
   /** Opens no more streams, and ends when the last is done. */
   close(): void;
   /** Ends now; open calls fail with the error. */
@@ -48,39 +66,62 @@ export type OpenConnection = (options: Http2ConnectionOptions) => Http2Connectio
 /** How long a connection that is done with waits for the peer to close its side. */
 const LINGER_MS = 1_000;
 
-export const openHttp2Connection: OpenConnection = ({ origin, connectTimeoutMs, onReady, onUnusable }) => {
-  const { host, hostname, port } = new URL(origin);
+export const openHttp2Connection: OpenConnection = (options) => {
+  const { address, authority, tls, connectTimeoutMs, onReady, onUnusable, onChange } = options;
   const streams = new Set<SupervisedStream>();
   const { promise: closed, resolve: resolveClosed } = Promise.withResolvers<void>();
   let isReady = false;
   let isUnusable = false;
+  let hasServed = false;
+  /** The last stream that the peer has worked on, as its GOAWAY says. */
+  let lastProcessed: number | undefined;
+  let maxStreams = Number.POSITIVE_INFINITY;
   let lostError: ConnectError | undefined;
 
   // The socket is ours, since a session that has ended in good order waits for its peer to close, and Node lets nobody
   // end that wait through the session. Its listeners also come before the session's: see `lose`.
-  const socket = connectTcp({
-    host: hostname.replace(/^\[|\]$/g, ""),
-    port: port === "" ? 80 : Number(port),
-    noDelay: true,
-  });
+  const socket = openSocket({ address, authority, tls, alpn: ["h2"] });
   socket.on("error", lose);
   socket.on("close", () => {
     lose();
     clearTimeout(connectTimer);
     clearTimeout(lingerTimer);
+    keepalive.stop();
     resolveClosed();
   });
-  const session = connectHttp2(origin, { createConnection: () => socket, settings: { enablePush: false } });
+  const scheme = tls === undefined ? "http" : "https";
+  const session = connectHttp2(`${scheme}://${authority}`, {
+    createConnection: () => socket,
+    settings: { enablePush: false },
+  });
+  const keepalive = createKeepalive({
+    ...options.keepalive,
+    hasCalls: () => streams.size > 0,
+    bytesRead: () => socket.bytesRead,
+    ping: (onAnswer) => void (session.destroyed || session.ping((error) => error === null && onAnswer())),
+    onChange,
+    onDead: () => {
+      lose(new Error(`no sign of life within ${options.keepalive.timeoutMs} ms`));
+      socket.destroy();
+    },
+  });
   // There must be a listener as long as there is a session: its errors come even after its end.
   session.on("error", lose);
-  session.once("remoteSettings", () => {
+  session.on("remoteSettings", ({ maxConcurrentStreams = Number.POSITIVE_INFINITY }) => {
+    maxStreams = maxConcurrentStreams;
+    if (isReady) {
+      onChange();
+      return;
+    }
     clearTimeout(connectTimer);
     if (isUnusable) return;
     isReady = true;
     socket.unref();
     onReady();
   });
-  session.on("goaway", (code: number, _lastStreamId: number, data?: NodeJS.ArrayBufferView) => {
+  session.on("goaway", (code: number, lastStreamId: number, data?: NodeJS.ArrayBufferView) => {
+    lastProcessed = lastStreamId;
+    if (code === constants.NGHTTP2_ENHANCE_YOUR_CALM && textOf(data) === "too_many_pings") options.onTooManyPings();
     // NO_ERROR: Node closes the session, and that lets open streams finish. Else it destroys it.
     if (code === constants.NGHTTP2_NO_ERROR) {
       failUnsent("the peer closed the connection");
@@ -119,7 +160,7 @@ export const openHttp2Connection: OpenConnection = ({ origin, connectTimeoutMs, 
   /** Streams whose HEADERS still wait to be written when a GOAWAY comes: Node neither sends them nor says so. */
   function failUnsent(reason: string, cause?: Error): void {
     for (const stream of streams) {
-      if (stream.isUnsent()) stream.fail(unprocessed(reason, cause));
+      if (stream.isUnsent()) stream.fail(unsent("unsent", `${reason} before the call was sent`, cause));
     }
   }
 
@@ -130,14 +171,14 @@ export const openHttp2Connection: OpenConnection = ({ origin, connectTimeoutMs, 
   }
 
   return {
-    request(headers, options, signal) {
+    request(headers, requestOptions, signal) {
       if (isUnusable || session.closed || session.destroyed) {
         leave();
         return undefined;
       }
       // Node's own has no brackets around an IPv6 address, and a stock Connect server dies of that.
-      const stream = session.request({ ":authority": host, ...headers }, options);
-      const supervised = superviseStream(stream, { signal, lost: () => lostError, isClosing: () => isUnusable });
+      const stream = session.request({ ":authority": authority, ":scheme": scheme, ...headers }, requestOptions);
+      const supervised = superviseStream(stream, { signal, lost: () => lostError });
       if (stream.destroyed || session.destroyed) {
         // It never got as far as the wire: out of stream ids, or the session broke over it.
         leave();
@@ -148,13 +189,20 @@ export const openHttp2Connection: OpenConnection = ({ origin, connectTimeoutMs, 
       streams.add(supervised);
       stream.once("close", () => {
         streams.delete(supervised);
-        if (streams.size > 0) return;
-        socket.unref();
-        lingerWhenDone();
+        hasServed ||= stream.rstCode === constants.NGHTTP2_NO_ERROR;
+        if (streams.size === 0) {
+          socket.unref();
+          lingerWhenDone();
+        }
+        onChange();
       });
       return stream;
     },
     openStreams: () => streams.size,
+    hasRoom: () => !isUnusable && streams.size < maxStreams,
+    wasUseful: () => hasServed || (lastProcessed ?? streams.size) > 0,
+    isResponsive: () => keepalive.isResponsive(),
+    checkAlive: () => keepalive.check(),
     close() {
       leave();
       if (isReady) session.close();
@@ -174,8 +222,12 @@ export const openHttp2Connection: OpenConnection = ({ origin, connectTimeoutMs, 
 function describeGoaway(code: number, data: NodeJS.ArrayBufferView | undefined): string {
   const name = ERROR_NAMES[code] ?? `code ${code}`;
   if (data === undefined || data.byteLength === 0) return name;
-  const text = Buffer.from(data.buffer, data.byteOffset, Math.min(data.byteLength, 200)).toString("latin1");
-  return `${name} ${JSON.stringify(text)}`;
+  return `${name} ${JSON.stringify(textOf(data))}`;
+}
+
+function textOf(data: NodeJS.ArrayBufferView | undefined): string {
+  if (data === undefined) return "";
+  return Buffer.from(data.buffer, data.byteOffset, Math.min(data.byteLength, 200)).toString("latin1");
 }
 
 /** By their numbers (RFC 9113, 7). */

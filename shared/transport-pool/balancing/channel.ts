@@ -1,0 +1,172 @@
+import { AsyncLocalStorage } from "node:async_hooks";
+import type { ConnectError } from "@connectrpc/connect";
+import type { Endpoint as ResolvedEndpoint, Resolver } from "#shared/discovery";
+import { describeError } from "../connections/describe-error.ts";
+import type { SubchannelState } from "../connections/subchannel.ts";
+import { createWaiters } from "../connections/waiters.ts";
+import { unsent } from "../policies/unsent.ts";
+import type { Balancer } from "./balancer.ts";
+import type { Connecting } from "./connecting.ts";
+import type { Endpoint } from "./endpoint.ts";
+import type { EndpointSet } from "./endpoint-set.ts";
+
+/** The way to a service: all of its peers, and the choice among them. */
+export interface Channel {
+  /**
+   * Where a call may go. Waits while peers are being looked up or connected to; fails with an `unreachable` error when
+   * none can be reached, and the call does not want to wait for that to change.
+   */
+  pick(call: PickCall): Promise<Endpoint>;
+  /** Begins to look its peers up and to connect to them. Returns at once. */
+  connect(): void;
+  /** One of the endpoints has changed. */
+  changed(): void;
+  /** A connection is lost or could not be made: the peers may be others by now. */
+  refresh(): void;
+  endpoints(): readonly Endpoint[];
+  /** That of its best endpoint, as gRPC puts them together (ready, connecting, idle, transient_failure). */
+  state(): SubchannelState;
+  /** Calls that wait for a peer. */
+  waiting(): number;
+  /** Why the service's peers are not known, when that is so. */
+  resolverError(): Error | undefined;
+  close(timeoutMs: number): Promise<void>;
+}
+
+export interface PickCall {
+  readonly signal: AbortSignal;
+  readonly waitForReady: boolean;
+  /** Addresses to avoid when there are others. */
+  readonly tried: ReadonlySet<string> | undefined;
+  readonly hashKey: string | undefined;
+}
+
+export interface ChannelOptions {
+  /** The service's name, for messages. */
+  readonly name: string;
+  /** Its configured address, for messages. */
+  readonly target: string;
+  readonly resolver: Resolver;
+  readonly endpoints: EndpointSet;
+  readonly balancer: Balancer;
+  readonly connecting: Connecting;
+  /** How many of the resolved peers are used, and which. */
+  readonly subset: (resolved: readonly ResolvedEndpoint[]) => readonly ResolvedEndpoint[];
+  /** The set of peers is another one. */
+  readonly onEndpoints: (endpoints: readonly Endpoint[]) => void;
+}
+
+export function createChannel(options: ChannelOptions): Channel {
+  const { name, target, resolver, endpoints, balancer, connecting } = options;
+  // What begins here outlives the call that happens to begin it.
+  const outsideOfCalls = AsyncLocalStorage.snapshot();
+  const waiters = createWaiters<void>();
+  let state: "idle" | "resolving" | "known" | "closed" = "idle";
+  let resolverError: Error | undefined;
+  /** Whether some endpoint may have no connection that should have one. */
+  let mayConnect = false;
+
+  function connect(): void {
+    if (state === "closed") return;
+    if (state === "idle") {
+      state = "resolving";
+      outsideOfCalls(() => resolver.start({ onEndpoints, onError }));
+    }
+    if (!mayConnect) return;
+    mayConnect = false;
+    connecting(endpoints.all());
+  }
+
+  function onEndpoints(resolved: readonly ResolvedEndpoint[]): void {
+    if (state === "closed") return;
+    state = "known";
+    resolverError = undefined;
+    endpoints.update(options.subset(resolved));
+    options.onEndpoints(endpoints.all());
+    mayConnect = true;
+    connect();
+    waiters.resolveAll();
+  }
+
+  function onError(error: Error): void {
+    resolverError = error;
+    waiters.resolveAll();
+  }
+
+  /** Why there is no sense in waiting; undefined when there is. */
+  function hopeless(): ConnectError | undefined {
+    const known = endpoints.all();
+    if (known.length === 0) {
+      if (resolverError !== undefined) return unreachable(resolverError);
+      return state === "known" ? unreachable(new Error("no instance of it is known")) : undefined;
+    }
+    let error: Error | undefined;
+    for (const { subchannel, health, address } of known) {
+      const isSettled = subchannel.state() === "transient_failure" || health === "not_serving";
+      if (!isSettled) return undefined;
+      error ??= subchannel.lastError() ?? new Error(`${address} says that it does not serve`);
+    }
+    return unreachable(error);
+  }
+
+  function unreachable(cause: Error | undefined): ConnectError {
+    const reason = cause === undefined ? "" : `: ${describeError(cause)}`;
+    return unsent("unreachable", `${name} at ${target} cannot be reached${reason}`, cause);
+  }
+
+  function choose({ tried, hashKey }: PickCall): Endpoint | undefined {
+    const candidates = endpoints.candidates();
+    if (candidates.length === 0) return undefined;
+    const context = { hashKey, now: performance.now() };
+    if (tried === undefined || tried.size === 0) return balancer.pick(candidates, context);
+    const untried = candidates.filter(({ address }) => !tried.has(address));
+    return balancer.pick(untried.length > 0 ? untried : candidates, context);
+  }
+
+  return {
+    async pick(call) {
+      for (;;) {
+        if (state === "closed") throw unreachable(new Error("the transport pool is closed"));
+        connect();
+        const endpoint = choose(call);
+        if (endpoint !== undefined) return endpoint;
+        const error = call.waitForReady ? undefined : hopeless();
+        if (error !== undefined) throw error;
+        await waiters.add(call.signal);
+      }
+    },
+    connect,
+    changed() {
+      endpoints.changed();
+      mayConnect = true;
+      waiters.resolveAll();
+    },
+    refresh: () => resolver.refresh(),
+    endpoints: () => endpoints.all(),
+    state() {
+      if (state === "closed") return "shutdown";
+      const states = endpoints.all().map(stateOf);
+      const best = PRECEDENCE.find((one) => states.includes(one));
+      if (best !== undefined) return best;
+      if (resolverError !== undefined || state === "known") return "transient_failure";
+      return state === "idle" ? "idle" : "connecting";
+    },
+    waiting: () => waiters.size(),
+    resolverError: () => resolverError,
+    async close(timeoutMs) {
+      state = "closed";
+      resolver.stop();
+      waiters.resolveAll();
+      await endpoints.close(timeoutMs);
+    },
+  };
+}
+
+const PRECEDENCE: readonly SubchannelState[] = ["ready", "connecting", "idle", "transient_failure"];
+
+/** A peer of which one does not know yet whether it serves is connecting; one that does not serve has failed (A17). */
+function stateOf({ subchannel, health }: Endpoint): SubchannelState {
+  const state = subchannel.state();
+  if (state !== "ready" || health === "serving" || health === "unwatched") return state;
+  return health === "unknown" ? "connecting" : "transient_failure";
+}

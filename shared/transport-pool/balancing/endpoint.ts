@@ -1,0 +1,52 @@
+import type { Http1Subchannel, Http2Subchannel } from "../connections/subchannel.ts";
+import type { Candidate } from "./balancer.ts";
+import { createLatency } from "./latency.ts";
+
+/** `unwatched` without a `health_check`; `unknown` until the peer has told. */
+export type Health = "unwatched" | "unknown" | "serving" | "not_serving";
+
+/** One peer of a service: the way to it, and how it has done so far. */
+export interface Endpoint extends Candidate {
+  readonly subchannel: Http1Subchannel | Http2Subchannel;
+  /** Lower ones are tried first, as in SRV records. */
+  readonly priority: number;
+  readonly health: Health;
+  /** An attempt begins. */
+  begin(): void;
+  /** An attempt has ended; `ms` is missing when that says nothing of how fast the peer is. */
+  end(outcome: { readonly ms?: number; readonly isFault: boolean; readonly now: number }): void;
+}
+
+/** What its owner changes. */
+export interface OwnedEndpoint extends Endpoint {
+  weight: number;
+  priority: number;
+  health: Health;
+}
+
+export interface EndpointOptions {
+  readonly address: string;
+  readonly weight: number;
+  readonly priority: number;
+  readonly health: Health;
+  readonly subchannel: Http1Subchannel | Http2Subchannel;
+}
+
+export function createEndpoint(options: EndpointOptions): OwnedEndpoint {
+  const latency = createLatency();
+  let inFlight = 0;
+  return {
+    ...options,
+    get inFlight() {
+      return inFlight;
+    },
+    latencyMs: (now) => latency.value(now),
+    begin() {
+      inFlight++;
+    },
+    end({ ms, isFault, now }) {
+      inFlight--;
+      if (ms !== undefined) latency.record(ms, isFault, now);
+    },
+  };
+}

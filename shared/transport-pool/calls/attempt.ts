@@ -1,0 +1,118 @@
+import { AsyncLocalStorage } from "node:async_hooks";
+import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
+import type { Channel } from "../balancing/channel.ts";
+import type { Endpoint } from "../balancing/endpoint.ts";
+import { isServerFault } from "../policies/codes.ts";
+import { outgoingCallKey } from "../policies/outgoing-call.ts";
+import { unsentKind } from "../policies/unsent.ts";
+
+/** One sending of a call to one peer. */
+export interface Attempt {
+  readonly endpoint: Endpoint;
+  /** Fires when the attempt has ended, well or not. */
+  readonly signal: AbortSignal;
+}
+
+const storage = new AsyncLocalStorage<Attempt>();
+
+/** The attempt that the running code sends: the interfaces of Connect's transports have no room for it. */
+export function currentAttempt(): Attempt {
+  const attempt = storage.getStore();
+  if (attempt === undefined) throw new ConnectError("not in an attempt of the transport pool", Code.Internal);
+  return attempt;
+}
+
+/** Runs `work` as an attempt of nobody's call, such as a health check. */
+export function runInAttempt<T>(attempt: Attempt, work: () => T): T {
+  return storage.run(attempt, work);
+}
+
+export interface AttemptOptions {
+  readonly channel: Channel;
+  /** What keeps calls together, for `consistent_hash`. */
+  readonly hashHeader: string | undefined;
+  /** What the outcome of an attempt says of its endpoint. */
+  readonly onOutcome: (endpoint: Endpoint, isFault: boolean) => void;
+}
+
+/**
+ * Sends the call once: chooses an endpoint, and tells it how that went. Has to be the innermost interceptor. A call
+ * that has ended neither waits for a connection nor opens a stream.
+ */
+export function attemptInterceptor({ channel, hashHeader, onOutcome }: AttemptOptions): Interceptor {
+  return (next) => async (req) => {
+    const { signal } = req;
+    signal.throwIfAborted();
+    const call = req.contextValues.get(outgoingCallKey);
+    const endpoint = await channel.pick({
+      signal,
+      waitForReady: call?.policy.waitForReady ?? false,
+      tried: call?.tried,
+      hashKey: hashHeader === undefined ? undefined : (req.header.get(hashHeader) ?? undefined),
+    });
+    if (call !== undefined) {
+      call.tried.add(endpoint.address);
+      call.peer = endpoint.address;
+    }
+    const startedAt = performance.now();
+    let hasEnded = false;
+    endpoint.begin();
+
+    function ended(code: Code | undefined, ms?: number): void {
+      if (hasEnded) return;
+      hasEnded = true;
+      const isFault = code !== undefined && isServerFault(code);
+      endpoint.end({ isFault, now: performance.now(), ...(ms === undefined ? {} : { ms }) });
+      if (code !== Code.Canceled) onOutcome(endpoint, isFault);
+    }
+
+    function failed(reason: unknown): void {
+      // Connect's own meaning on the way out: the signal's reason, when that is what has ended the attempt.
+      const error = ConnectError.from(signal.aborted ? signal.reason : reason, Code.Canceled);
+      if (unsentKind(error) !== undefined) {
+        // Says nothing of the peer but that it is going, and its connection says that itself.
+        hasEnded = true;
+        endpoint.end({ isFault: false, now: performance.now() });
+        return;
+      }
+      if (signal.aborted && error.code === Code.DeadlineExceeded) endpoint.subchannel.checkAlive();
+      // Whoever left has waited for so long, and the answer was still to come.
+      const ms = performance.now() - startedAt;
+      const isSlow = ms > (endpoint.latencyMs(performance.now()) ?? 0);
+      ended(error.code, error.code !== Code.Canceled || isSlow ? ms : undefined);
+    }
+
+    try {
+      const res = await storage.run({ endpoint, signal }, () => next(req));
+      const ms = performance.now() - startedAt;
+      if (!res.stream) {
+        ended(undefined, ms);
+        return res;
+      }
+      // The signal also fires when a stream has ended well; that is noted by then.
+      if (signal.aborted) failed(signal.reason);
+      else signal.addEventListener("abort", () => hasEnded || failed(signal.reason), { once: true });
+      return {
+        ...res,
+        message: observeEnd(
+          res.message,
+          () => ended(undefined, ms),
+          (reason) => hasEnded || failed(reason),
+        ),
+      };
+    } catch (error) {
+      if (!hasEnded) failed(error);
+      throw error;
+    }
+  };
+}
+
+async function* observeEnd<T>(items: AsyncIterable<T>, onEnd: () => void, onError: (reason: unknown) => void) {
+  try {
+    yield* items;
+  } catch (error) {
+    onError(error);
+    throw error;
+  }
+  onEnd();
+}

@@ -1,0 +1,138 @@
+import { isDeepStrictEqual } from "node:util";
+import type { DescService } from "@bufbuild/protobuf";
+import type { Interceptor, Transport } from "@connectrpc/connect";
+import type { DiscoveryConfig } from "#shared/discovery";
+import type { Logger } from "#shared/logging";
+import { attemptInterceptor } from "./calls/attempt.ts";
+import { inheritCall } from "./calls/inherit-call.ts";
+import { logInterceptor } from "./calls/log-interceptor.ts";
+import { markErrorsInterceptor } from "./calls/mark-errors.ts";
+import { createMethodPolicies } from "./calls/method-policies.ts";
+import { createStockTransport } from "./calls/stock-transport.ts";
+import type { ServiceConfig } from "./config/service.ts";
+import { logBreaker } from "./policies/breaker-log.ts";
+import { createBreakers } from "./policies/breakers.ts";
+import { hedgeInterceptor } from "./policies/hedge.ts";
+import { requestIdInterceptor } from "./policies/request-id.ts";
+import { resendInterceptor } from "./policies/resend.ts";
+import { retryInterceptor } from "./policies/retry.ts";
+import { throttleSection } from "./policies/retry-config.ts";
+import { createRetryThrottle, type RetryThrottle } from "./policies/retry-throttle.ts";
+import { createServiceChannel, type ServiceChannel } from "./service-channel.ts";
+import { type ServiceState, stateOf } from "./states.ts";
+
+/** One service of the pool: its transport stays the same, whatever a reload changes behind it. */
+export interface PooledService {
+  readonly transport: Transport;
+  connect(): void;
+  /** @throws RangeError when the configuration has something about the service's methods that cannot be */
+  check(service: DescService): void;
+  /** Throws as `check` does, for each service that was checked before; then nothing has changed. */
+  prepare(next: ServiceConfig): () => void;
+  state(): ServiceState;
+  close(timeoutMs: number): Promise<void>;
+}
+
+export interface PooledServiceOptions {
+  readonly logger: Logger;
+  readonly caller: string;
+  readonly interceptors: readonly Interceptor[];
+  readonly discovery: DiscoveryConfig;
+  readonly random: () => number;
+}
+
+/** What a reload can change for calls to come while connections stay. */
+const POLICY_KEYS = ["timeoutMs", "waitForReady", "retry", "hedge", "breaker", "methods"] as const;
+
+/** As long as a timer can wait: calls on connections that a reload has replaced end when they end. */
+const LONGEST_MS = 2 ** 31 - 1;
+
+export function createPooledService(initial: ServiceConfig, options: PooledServiceOptions): PooledService {
+  const { logger, caller, interceptors: own, discovery, random } = options;
+  const { name } = initial;
+  const descriptions = new Set<DescService>();
+  const policies = createMethodPolicies(initial);
+  const breakers = createBreakers({ onChange: logBreaker(logger, name) });
+  const replaced = new Set<ServiceChannel>();
+  let config = initial;
+  let channel = createServiceChannel({ config, logger, discovery, random });
+  let bucket = bucketOf(config);
+  const throttle: RetryThrottle = {
+    allows: () => bucket.allows(),
+    failed: () => bucket.failed(),
+    succeeded: () => bucket.succeeded(),
+    tokens: () => bucket.tokens(),
+  };
+  let stock = sending(config, channel);
+
+  /** What a call goes through, from the outside in; the last one sends it to one endpoint. */
+  function sending(config: ServiceConfig, channel: ServiceChannel): Transport {
+    const authority = `${config.tls === undefined ? "http" : "https"}://${config.address.authority ?? "endpoints"}`;
+    return createStockTransport(config, authority, [
+      markErrorsInterceptor(name),
+      logInterceptor({ logger, service: name, target: config.address.text }),
+      ...own,
+      requestIdInterceptor,
+      breakers.interceptor,
+      hedgeInterceptor({ throttle }),
+      retryInterceptor({ throttle, random }),
+      resendInterceptor(),
+      attemptInterceptor({
+        channel,
+        hashHeader: config.balancer.hashHeader,
+        onOutcome: ({ address }, isFault) => channel.outliers?.record(address, !isFault),
+      }),
+    ]);
+  }
+
+  const current: Transport = {
+    unary: (...call) => stock.unary(...call),
+    stream: (...call) => stock.stream(...call),
+  };
+
+  function replaceChannel(next: ServiceConfig): void {
+    const old = channel;
+    channel = createServiceChannel({ config: next, logger, discovery, random });
+    stock = sending(next, channel);
+    channel.connect();
+    replaced.add(old);
+    void old.close(LONGEST_MS).then(() => replaced.delete(old));
+  }
+
+  return {
+    transport: inheritCall(current, { caller, policyOf: (method) => policies.of(method) }),
+    connect: () => channel.connect(),
+    check(service) {
+      policies.check(service);
+      descriptions.add(service);
+    },
+    prepare(next) {
+      const checked = createMethodPolicies(next);
+      for (const service of descriptions) checked.check(service);
+      return () => {
+        if (!isDeepStrictEqual(connectionPart(next), connectionPart(config))) replaceChannel(next);
+        if (!isDeepStrictEqual(throttleOf(next), throttleOf(config))) bucket = bucketOf(next);
+        config = next;
+        policies.replace(next);
+      };
+    },
+    state: () => stateOf({ config, channel, policies, breakers, throttle, replaced: [...replaced] }),
+    async close(timeoutMs) {
+      await Promise.all([channel, ...replaced].map((one) => one.close(timeoutMs)));
+    },
+  };
+}
+
+function throttleOf({ retry }: ServiceConfig) {
+  return retry?.throttle ?? throttleSection.parse({});
+}
+
+function bucketOf(config: ServiceConfig): RetryThrottle {
+  return createRetryThrottle(throttleOf(config));
+}
+
+function connectionPart(config: ServiceConfig): Partial<ServiceConfig> {
+  const part: Partial<Record<keyof ServiceConfig, unknown>> = { ...config };
+  for (const key of POLICY_KEYS) delete part[key];
+  return part as Partial<ServiceConfig>;
+}

@@ -1,0 +1,132 @@
+import { createResolver, type DiscoveryConfig, type Endpoint as ResolvedEndpoint } from "#shared/discovery";
+import type { Logger } from "#shared/logging";
+import { type Channel, createChannel } from "./balancing/channel.ts";
+import { connectToAll, connectToFirst } from "./balancing/connecting.ts";
+import { createBalancer } from "./balancing/create-balancer.ts";
+import { createEndpoint, type Health, type OwnedEndpoint } from "./balancing/endpoint.ts";
+import { createEndpointSet } from "./balancing/endpoint-set.ts";
+import { createHealthWatch, type HealthWatch } from "./balancing/health-watch.ts";
+import { createOutlierSweep, type OutlierSweep } from "./balancing/outlier-sweep.ts";
+import { subsetOf } from "./balancing/subset.ts";
+import { transportTo } from "./calls/stock-transport.ts";
+import type { ServiceConfig } from "./config/service.ts";
+import { createConnectBackoff } from "./connections/connect-backoff.ts";
+import { createConnectionLog } from "./connections/connection-log.ts";
+import { createHttp1Subchannel } from "./connections/http1-subchannel.ts";
+import { openHttp2Connection } from "./connections/http2-connection.ts";
+import { createSubchannel, type SubchannelState } from "./connections/subchannel.ts";
+import { createClientTls } from "./connections/tls.ts";
+
+export interface ServiceChannelOptions {
+  readonly config: ServiceConfig;
+  readonly logger: Logger;
+  readonly discovery: DiscoveryConfig;
+  readonly random: () => number;
+}
+
+export interface ServiceChannel extends Channel {
+  readonly outliers: OutlierSweep | undefined;
+}
+
+const MAX_SEED = 2 ** 32;
+
+/** Puts the channel of one service together: resolver → endpoints, each with its subchannel → balancer. */
+export function createServiceChannel({ config, logger, discovery, random }: ServiceChannelOptions): ServiceChannel {
+  const { name, address: target, balancer, outlierEjection, connectBackoff } = config;
+  const { subset } = balancer;
+  const seed = Math.floor(random() * MAX_SEED);
+  const outliers = outlierEjection.enabled
+    ? createOutlierSweep({ config: outlierEjection, random, logger, service: name, onChange: () => channel.changed() })
+    : undefined;
+  const isSecure = config.tls !== undefined || target.tls;
+  const tls = isSecure
+    ? createClientTls(config.tls ?? {}, (err) => {
+        logger.error({ err, peer_service: name }, "changed TLS files cannot be used; going on with the old ones");
+      })
+    : undefined;
+
+  function makeEndpoint({ address, weight, priority }: ResolvedEndpoint): OwnedEndpoint {
+    const logConnection = createConnectionLog({ logger, service: name, peer: address });
+    let health: HealthWatch | undefined;
+
+    function onChange(state: SubchannelState, cause?: Error): void {
+      logConnection(state, cause);
+      if (state === "ready") health?.start();
+      else health?.stop();
+      if (cause !== undefined) channel.refresh();
+      channel.changed();
+    }
+
+    const common = {
+      address,
+      backoff: createConnectBackoff(connectBackoff, random),
+      idleTimeoutMs: config.idleTimeoutMs,
+      onChange,
+    };
+    const connection = {
+      authority: target.authority ?? address,
+      tls,
+      connectTimeoutMs: config.connectTimeoutMs,
+      keepalive: config.keepalive,
+    };
+    const subchannel =
+      config.http === "1.1"
+        ? createHttp1Subchannel({ ...common, ...connection })
+        : createSubchannel({
+            ...common,
+            name,
+            connection,
+            maxConnections: config.maxConnections,
+            open: openHttp2Connection,
+          });
+    const { healthCheck } = config;
+    const endpoint = createEndpoint({
+      address,
+      weight,
+      priority,
+      health: healthCheck === undefined ? "unwatched" : "unknown",
+      subchannel,
+    });
+    if (healthCheck !== undefined) {
+      health = createHealthWatch({
+        transport: transportTo(endpoint, config),
+        service: healthCheck.service,
+        backoff: createConnectBackoff(connectBackoff, random),
+        onHealth(next: Health, cause) {
+          if (endpoint.health === next) return;
+          const about = { peer_service: name, peer: address, ...(cause === undefined ? {} : { error: cause.message }) };
+          if (next === "not_serving") logger.warn(about, `${name} at ${address} does not serve`);
+          else logger.debug(about, `${name} at ${address} is ${next}`);
+          endpoint.health = next;
+          channel.changed();
+        },
+      });
+    }
+    return endpoint;
+  }
+
+  function lookAgain(): void {
+    channel.changed();
+    channel.connect();
+  }
+
+  const endpoints = createEndpointSet({ make: makeEndpoint, outliers });
+  const channel = createChannel({
+    name,
+    target: target.text,
+    resolver: createResolver(target, { discovery, logger, random }),
+    endpoints,
+    balancer: createBalancer(balancer, random),
+    connecting: balancer.policy === "pick_first" ? connectToFirst(lookAgain) : connectToAll,
+    subset: (resolved) => (subset === undefined ? resolved : subsetOf(resolved, subset, seed)),
+    onEndpoints: (all) => outliers?.watch(all.map(({ address }) => address)),
+  });
+  return {
+    ...channel,
+    outliers,
+    async close(timeoutMs) {
+      outliers?.stop();
+      await channel.close(timeoutMs);
+    },
+  };
+}
