@@ -1,4 +1,5 @@
 export { ConfigError, type ConfigFault } from "./config-error.ts";
 export { type DurationLimits, duration } from "./duration.ts";
-export { type LoadConfigOptions, loadConfig } from "./load-config.ts";
+export { configFile, type LoadConfigOptions, loadConfig } from "./load-config.ts";
 export { type Section, section } from "./section.ts";
+export { type WatchConfigOptions, watchConfig } from "./watch-config.ts";

@@ -38,7 +38,19 @@ export function loadConfig<Schema extends z.ZodType>(options: LoadConfigOptions<
     if (faults.length === 0) faults.push({ path: "", message: "the configuration is not valid" });
   }
   if (!result.success || faults.length > 0) throw new ConfigError(name, faults);
-  return deepFreeze(result.data);
+  const config = deepFreeze(result.data);
+  if (typeof config === "object" && config !== null) files.set(config, resolve(file));
+  return config;
+}
+
+const files = new WeakMap<object, string>();
+
+/**
+ * The path, from the root, of the file that `loadConfig` read this configuration from; undefined for one that was made
+ * otherwise, be it a copy or a part.
+ */
+export function configFile(config: object): string | undefined {
+  return files.get(config);
 }
 
 function readText(file: string, name: string): string {
