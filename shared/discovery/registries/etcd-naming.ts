@@ -1,0 +1,48 @@
+import { z } from "zod";
+import { type Endpoint, endpointAt } from "../addresses/endpoint.ts";
+import { joinHostPort, parseHostPort } from "../addresses/host-port.ts";
+import { toBase64 } from "./etcd-client.ts";
+
+/**
+ * Keys and values as etcd's own Go package has them (`clientv3/naming/endpoints`), so that services of both find each other:
+ * `book-service/10.0.0.7:9002` is `{"Op":0,"Addr":"10.0.0.7:9002","Metadata":{"weight":1}}`.
+ */
+export function keyOf(service: string, address: string): string {
+  return `${service}/${address}`;
+}
+
+/** All keys of a service, as the range of a request. */
+export function rangeOf(service: string): { readonly key: string; readonly range_end: string } {
+  // "0" is the character after "/".
+  return { key: toBase64(`${service}/`), range_end: toBase64(`${service}0`) };
+}
+
+export function namingValue({ address, weight }: Pick<Endpoint, "address" | "weight">): string {
+  return JSON.stringify({ Op: 0, Addr: address, Metadata: { weight } });
+}
+
+const DELETED = 1;
+
+const namingUpdate = z.object({
+  Op: z.number().optional(),
+  Addr: z.string(),
+  // Whatever a Go service has put there.
+  Metadata: z.unknown(),
+});
+const weighted = z.object({ weight: z.number().positive() });
+
+/** Undefined when the value is not such a one. */
+export function endpointOf(value: string): Endpoint | undefined {
+  let json: unknown;
+  try {
+    json = JSON.parse(value);
+  } catch {
+    return undefined;
+  }
+  const update = namingUpdate.safeParse(json);
+  if (!update.success || update.data.Op === DELETED) return undefined;
+  const address = parseHostPort(update.data.Addr);
+  if ("fault" in address) return undefined;
+  const metadata = weighted.safeParse(update.data.Metadata);
+  return endpointAt(joinHostPort(address.host, address.port), metadata.success ? metadata.data.weight : 1);
+}

@@ -1,0 +1,129 @@
+import * as dns from "node:dns/promises";
+import { isIP } from "node:net";
+import { parseHostPort } from "../addresses/host-port.ts";
+import { describeError, RegistryError } from "./registry-error.ts";
+
+export interface Addresses {
+  readonly addresses: readonly string[];
+  /** Why there are none: the name does not exist, or has no addresses. */
+  readonly why?: Error;
+}
+
+export interface SrvRecords {
+  readonly records: readonly {
+    readonly name: string;
+    readonly port: number;
+    priority: number;
+    readonly weight: number;
+  }[];
+  readonly why?: Error;
+}
+
+/** DNS. That a name does not exist is an answer; that nobody can say is a failure. */
+export interface NameService {
+  /** @throws RegistryError when no server can say, Error when the signal fires */
+  addresses(host: string, signal: AbortSignal): Promise<Addresses>;
+  /** @throws RegistryError when no server can say, Error when the signal fires */
+  srv(name: string, signal: AbortSignal): Promise<SrvRecords>;
+}
+
+const ATTEMPT_MS = 2_000;
+const ATTEMPTS = 2;
+const NOTHING_THERE: ReadonlySet<unknown> = new Set(["ENOTFOUND", "ENODATA"]);
+
+/**
+ * @param server `host:port`. Undefined: addresses as the system finds them (`/etc/hosts`, search domains), SRV records from
+ *   the system's servers. A lookup by the system cannot be ended: at worst it goes on unheard for as long as the system's
+ *   own timeouts.
+ */
+export function createNameService(server: string | undefined): NameService {
+  /** A new one for each look: it keeps no old answers, and sees when the system's servers have changed. */
+  async function open(signal: AbortSignal): Promise<dns.Resolver> {
+    const resolver = new dns.Resolver({ timeout: ATTEMPT_MS, tries: ATTEMPTS });
+    if (server !== undefined) resolver.setServers([await addressOf(server, signal)]);
+    return resolver;
+  }
+
+  async function ask<T>(signal: AbortSignal, question: (resolver: dns.Resolver) => Promise<T>): Promise<T> {
+    const resolver = await open(signal);
+    const cancel = () => resolver.cancel();
+    signal.addEventListener("abort", cancel);
+    try {
+      const answer = await question(resolver);
+      signal.throwIfAborted();
+      return answer;
+    } finally {
+      signal.removeEventListener("abort", cancel);
+    }
+  }
+
+  return {
+    async addresses(host, signal) {
+      if (isIP(host) !== 0) return { addresses: [host] };
+      if (server === undefined) return lookUp(host, signal);
+      const answers = await ask(signal, (resolver) =>
+        Promise.all([orWhy(resolver.resolve4(host)), orWhy(resolver.resolve6(host))]),
+      );
+      const addresses = answers.flatMap(({ found = [] }) => found);
+      if (addresses.length > 0) return { addresses };
+      // One family has none, and of the other nothing is known: then nothing is known.
+      const failed = answers.find(({ why }) => why !== undefined && !isNothingThere(why));
+      if (failed !== undefined) throw failure(host, failed.why);
+      return nothing(host, answers[0]?.why);
+    },
+    async srv(name, signal) {
+      const { found, why } = await ask(signal, (resolver) => orWhy(resolver.resolveSrv(name)));
+      if (found !== undefined) return { records: found };
+      if (!isNothingThere(why)) throw failure(name, why);
+      return { records: [], why: new RegistryError(`DNS knows no SRV records of ${name}`, { cause: why }) };
+    },
+  };
+}
+
+async function lookUp(host: string, signal: AbortSignal): Promise<Addresses> {
+  const { found, why } = await unlessAborted(orWhy(dns.lookup(host, { all: true, order: "verbatim" })), signal);
+  if (found !== undefined) return { addresses: found.map(({ address }) => address) };
+  if (!isNothingThere(why)) throw failure(host, why);
+  return nothing(host, why);
+}
+
+/** A name server is set by its address. */
+async function addressOf(server: string, signal: AbortSignal): Promise<string> {
+  const parsed = parseHostPort(server);
+  if ("fault" in parsed || isIP(parsed.host) !== 0) return server;
+  const { addresses } = await lookUp(parsed.host, signal);
+  const [address] = addresses;
+  if (address === undefined) throw new RegistryError(`the name server ${server} has no address`);
+  return isIP(address) === 6 ? `[${address}]:${parsed.port}` : `${address}:${parsed.port}`;
+}
+
+function orWhy<T>(answer: Promise<T>): Promise<{ readonly found?: T; readonly why?: unknown }> {
+  return answer.then(
+    (found) => ({ found }),
+    (why: unknown) => ({ why }),
+  );
+}
+
+async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted();
+  const { promise, reject } = Promise.withResolvers<never>();
+  const end = () => reject(signal.reason);
+  signal.addEventListener("abort", end);
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    signal.removeEventListener("abort", end);
+  }
+}
+
+function isNothingThere(error: unknown): boolean {
+  return error instanceof Error && "code" in error && NOTHING_THERE.has(error.code);
+}
+
+function nothing(host: string, cause: unknown): Addresses {
+  return { addresses: [], why: new RegistryError(`DNS knows no addresses of ${host}`, { cause }) };
+}
+
+function failure(name: string, cause: unknown): RegistryError {
+  return new RegistryError(`DNS cannot say what ${name} is: ${describeError(cause)}`, { cause });
+}

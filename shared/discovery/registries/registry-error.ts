@@ -1,0 +1,28 @@
+import type { z } from "zod";
+
+/** A registry could not be asked, or has answered with a failure. */
+export class RegistryError extends Error {
+  override readonly name = "RegistryError";
+  /** Of its answer; undefined when there was none. */
+  readonly status: number | undefined;
+
+  constructor(message: string, options: { status?: number; cause?: unknown } = {}) {
+    super(message, "cause" in options ? { cause: options.cause } : {});
+    this.status = options.status;
+  }
+}
+
+/** @throws RegistryError when the answer is not what the registry's documentation says */
+export function readAnswer<T>(schema: z.ZodType<T>, answer: unknown, registry: string): T {
+  const result = schema.safeParse(answer);
+  if (result.success) return result.data;
+  const faults = result.error.issues.map(({ path, message }) => `${path.join(".")}: ${message}`).join("; ");
+  throw new RegistryError(`${registry} gave an answer that makes no sense: ${faults}`);
+}
+
+/** One line. Node's error for a name with several addresses has no message of its own. */
+export function describeError(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if (error.message !== "" || !(error instanceof AggregateError)) return error.message;
+  return error.errors.map(describeError).join("; ");
+}

@@ -1,0 +1,106 @@
+import type { Logger } from "#shared/logging";
+import { createAvailabilityLog } from "./availability-log.ts";
+import { createBackoff } from "./backoff.ts";
+import { pause } from "./pause.ts";
+import type { Resolver, ResolverListener } from "./resolver.ts";
+import type { Found, Source } from "./source.ts";
+import { createSteadySet, type SteadySet } from "./steady-set.ts";
+
+export interface FollowingOptions {
+  /** The address that is resolved, for logs. */
+  readonly name: string;
+  readonly source: Source;
+  readonly emptyGraceMs: number;
+  readonly minRefreshMs: number;
+  readonly logger: Pick<Logger, "debug" | "info" | "warn">;
+  readonly random: () => number;
+  /** Milliseconds of a clock that never goes back. */
+  readonly now: () => number;
+}
+
+/** A registry that has served for so long was not just flapping. */
+const STABLE_MS = 10_000;
+
+/** From the beginning of one look to the next: for registries that end each of them at once. */
+const SHORTEST_CYCLE_MS = 1_000;
+
+/** Makes a resolver of a source: again and again, with backoff after failures. */
+export function createFollowingResolver(options: FollowingOptions): Resolver {
+  const { name, source, emptyGraceMs, minRefreshMs, logger, random, now } = options;
+  const availability = createAvailabilityLog(name, "its last endpoints stay", logger);
+  const backoff = createBackoff(random);
+  let set: SteadySet | undefined;
+  let stopped = false;
+  /** Ends the look, or the pause, that is under way. */
+  let step = new AbortController();
+  /** Whether that look has nothing to tell yet: there is no sense in another one. */
+  let isAsking = false;
+  let lookedAt = 0;
+  let refreshing: NodeJS.Timeout | undefined;
+
+  /** @returns how long to pause */
+  async function look({ found }: SteadySet): Promise<number> {
+    const { signal } = step;
+    lookedAt = now();
+    isAsking = true;
+    const foundNow: Found = (endpoints, why) => {
+      if (signal.aborted) return;
+      isAsking = false;
+      availability.answered();
+      found(endpoints, why);
+    };
+    try {
+      await source.follow(foundNow, signal);
+      backoff.reset();
+      return Math.max(source.pauseMs, lookedAt + SHORTEST_CYCLE_MS - now());
+    } catch (error) {
+      if (signal.aborted) return 0;
+      if (!isAsking && now() - lookedAt > STABLE_MS) backoff.reset();
+      const failure = error instanceof Error ? error : new Error(String(error));
+      availability.failed(failure);
+      set?.failed(failure);
+      return backoff.next();
+    } finally {
+      isAsking = false;
+    }
+  }
+
+  async function follow(steady: SteadySet): Promise<void> {
+    while (!stopped) {
+      step = new AbortController();
+      const pauseMs = await look(steady);
+      if (step.signal.aborted) continue;
+      await pause(pauseMs, step.signal);
+    }
+  }
+
+  function lookAgain(): void {
+    refreshing = undefined;
+    if (!isAsking) step.abort();
+  }
+
+  return {
+    start(listener: ResolverListener) {
+      if (stopped || set !== undefined) return;
+      set = createSteadySet({
+        graceMs: emptyGraceMs,
+        listener,
+        onHeld: (kept) =>
+          logger.warn({ address: name, kept }, `${name} lists no endpoints any more; the last ones stay for a while`),
+        onBelieved: () => logger.warn({ address: name }, `${name} still lists no endpoints; there are none`),
+      });
+      void follow(set);
+    },
+    refresh() {
+      if (stopped || set === undefined || refreshing !== undefined) return;
+      refreshing = setTimeout(lookAgain, Math.max(0, lookedAt + minRefreshMs - now()));
+      refreshing.unref();
+    },
+    stop() {
+      stopped = true;
+      clearTimeout(refreshing);
+      set?.close();
+      step.abort();
+    },
+  };
+}
