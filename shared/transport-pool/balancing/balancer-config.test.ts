@@ -31,7 +31,12 @@ test("a header that HTTP/2 does not have is refused", () => {
   }
 });
 
+test("every fault is found, not only the first", () => {
+  assert.deepEqual(faultPaths({ policy: "consistent_hash", subset: 0 }).sort(), ["hash_header", "subset"]);
+});
+
 test("an unknown policy and an empty subset are refused", () => {
   assert.deepEqual(faultPaths({ policy: "random" }), ["policy"]);
+  assert.deepEqual(faultPaths({ policy: "random", hash_header: "x-user-id" }), ["policy"]);
   for (const subset of [0, -1, 1.5, "3"]) assert.deepEqual(faultPaths({ subset }), ["subset"], String(subset));
 });
