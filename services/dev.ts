@@ -29,6 +29,7 @@ function load(env: Readonly<Record<string, string | undefined>>): DevConfig {
   const {
     CONFIG_FILE: _file,
     SERVER_PORT: _port,
+    ADMIN_PORT: _adminPort,
     DATABASE_URL: _database,
     RABBITMQ_URL: _broker,
     RABBITMQ_QUEUE: _queue,

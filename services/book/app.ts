@@ -1,8 +1,9 @@
 import { createDatabase, type Embedded } from "#shared/database";
+import { createRegistration } from "#shared/discovery";
 import { createEventBus, createInbox, createOutbox, type InProcessBroker } from "#shared/event-bus";
 import { type App, createLifecycle, createReadiness } from "#shared/lifecycle";
 import { createLogger, type Logger } from "#shared/logging";
-import { createServer } from "#shared/server";
+import { createAdminServer, createServer } from "#shared/server";
 import { createTransportPool } from "#shared/transport-pool";
 import { type Books, createBooks } from "./books.ts";
 import type { BookConfig } from "./config.ts";
@@ -24,6 +25,8 @@ export interface BookAppOverrides {
 export interface BookApp extends App {
   /** Where it listens, once started. */
   readonly url: string;
+  /** Calls to come go by the `grpc_clients` of this configuration; its other parts need a restart. */
+  reconfigure(config: BookConfig): void;
   /** The use cases, for what runs in the same process. */
   readonly books: Books;
   /** Resolves once the database can be used: `start` does not wait for it. */
@@ -47,7 +50,7 @@ export function createBookApp(config: BookConfig, overrides: BookAppOverrides = 
     ...(embedded === undefined ? {} : { embedded }),
   });
   const { db } = database;
-  const pool = createTransportPool(config.grpcClients, { logger, caller: source });
+  const pool = createTransportPool(config.grpcClients, { logger, caller: source, discovery: config.discovery });
   const bus = createEventBus({
     config: config.rabbitmq,
     source,
@@ -70,10 +73,12 @@ export function createBookApp(config: BookConfig, overrides: BookAppOverrides = 
     reserveIn: (tx) => createReserve({ repository: createBookRepository(tx, events), logger }),
   });
   const server = createServer({ config: config.server, logger, readiness, routes: bookRoutes(books) });
+  const admin = createAdminServer({ config: config.admin, logger, pages: { "/debug/pool": () => pool.states() } });
 
   const lifecycle = createLifecycle({ logger });
   lifecycle.add({ name: "database", start: () => database.start(), stop: () => database.close() });
   lifecycle.add({ name: "transport pool", start: () => pool.connect(), stop: () => pool.close() });
+  lifecycle.add({ name: "admin server", start: () => admin.start(), stop: () => admin.stop() });
   lifecycle.add({ name: "event bus", start: (signal) => bus.start(signal), stop: (signal) => bus.close(signal) });
   lifecycle.add({ name: "inbox", start: () => inbox.start(), stop: () => inbox.stop() });
   lifecycle.add({ name: "outbox", start: () => outbox.start(), stop: (signal) => outbox.stop(signal) });
@@ -93,12 +98,21 @@ export function createBookApp(config: BookConfig, overrides: BookAppOverrides = 
     },
     stopTimeoutMs: CONSUMERS_STOP_MS,
   });
+  if (config.registration !== undefined) {
+    const registration = createRegistration(config.registration, { discovery: config.discovery, logger });
+    lifecycle.add({
+      name: "registration",
+      start: () => registration.start(),
+      stop: (signal) => registration.stop(signal),
+    });
+  }
 
   return {
     logger,
     books,
     start: () => lifecycle.start(),
     stop: () => lifecycle.stop(),
+    reconfigure: (next) => pool.update(next.grpcClients),
     ready: (signal) => database.ready(signal),
     get url() {
       return server.url;

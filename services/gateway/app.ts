@@ -8,7 +8,7 @@ import { UserService } from "#gen/user/v1/user_pb.ts";
 import { contextHeaders } from "#shared/call-context";
 import { type App, createLifecycle, createReadiness } from "#shared/lifecycle";
 import { createLogger, type Logger } from "#shared/logging";
-import { createServer } from "#shared/server";
+import { createAdminServer, createServer } from "#shared/server";
 import { createTransportPool } from "#shared/transport-pool";
 import type { GatewayConfig } from "./config.ts";
 import { forward } from "./forward.ts";
@@ -28,6 +28,8 @@ export interface GatewayAppOverrides {
 export interface GatewayApp extends App {
   /** Where it listens, once started. */
   readonly url: string;
+  /** Calls to come go by the `grpc_clients` of this configuration; its other parts need a restart. */
+  reconfigure(config: GatewayConfig): void;
 }
 
 /**
@@ -38,7 +40,11 @@ export interface GatewayApp extends App {
 export function createGatewayApp(config: GatewayConfig, overrides: GatewayAppOverrides = {}): GatewayApp {
   const { logger = createLogger({ name: config.server.name, config: config.log }) } = overrides;
   const { headers, grpcClients } = config;
-  const pool = createTransportPool(grpcClients, { logger, caller: config.server.name });
+  const pool = createTransportPool(grpcClients, {
+    logger,
+    caller: config.server.name,
+    discovery: config.discovery,
+  });
   const forwarded = grpcClients.services.flatMap(({ name }) =>
     exposedBy(name).map((service) => ({ service, name, transport: pool.transport(name), headers })),
   );
@@ -53,9 +59,11 @@ export function createGatewayApp(config: GatewayConfig, overrides: GatewayAppOve
     validate: false,
     fastify: (fastify) => allowBrowsers(fastify, config),
   });
+  const admin = createAdminServer({ config: config.admin, logger, pages: { "/debug/pool": () => pool.states() } });
 
   const lifecycle = createLifecycle({ logger });
   lifecycle.add({ name: "transport pool", start: () => pool.connect(), stop: () => pool.close() });
+  lifecycle.add({ name: "admin server", start: () => admin.start(), stop: () => admin.stop() });
   lifecycle.add({
     name: "server",
     start: () => server.start(),
@@ -67,6 +75,7 @@ export function createGatewayApp(config: GatewayConfig, overrides: GatewayAppOve
     logger,
     start: () => lifecycle.start(),
     stop: () => lifecycle.stop(),
+    reconfigure: (next) => pool.update(next.grpcClients),
     get url() {
       return server.url;
     },

@@ -1,8 +1,9 @@
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import { duration, loadConfig, section } from "#shared/config";
+import { discoverySection } from "#shared/discovery";
 import { logSection } from "#shared/logging";
-import { serverSection } from "#shared/server";
+import { adminSection, serverSection } from "#shared/server";
 import { grpcClientsSection } from "#shared/transport-pool";
 
 const headerNames = z.array(z.string().regex(/^[a-z0-9-]+$/, "expected a header's name in lower case"));
@@ -29,8 +30,10 @@ const corsSection = section({
 
 export const gatewayConfigSection = section({
   server: serverSection,
+  admin: adminSection.prefault({ port: 0 }),
   log: logSection,
   grpc_clients: grpcClientsSection,
+  discovery: discoverySection,
   headers: headersSection.prefault({}),
   cors: corsSection.prefault({}),
 });

@@ -1,8 +1,9 @@
 import { createDatabase, type Embedded } from "#shared/database";
+import { createRegistration } from "#shared/discovery";
 import { createEventBus, createInbox, createOutbox, type InProcessBroker } from "#shared/event-bus";
 import { type App, createLifecycle, createReadiness } from "#shared/lifecycle";
 import { createLogger, type Logger } from "#shared/logging";
-import { createServer } from "#shared/server";
+import { createAdminServer, createServer } from "#shared/server";
 import { createTransportPool } from "#shared/transport-pool";
 import type { UserConfig } from "./config.ts";
 import { announceGreetings, userConsumers, userEvents } from "./events.ts";
@@ -24,6 +25,8 @@ export interface UserAppOverrides {
 export interface UserApp extends App {
   /** Where it listens, once started. */
   readonly url: string;
+  /** Calls to come go by the `grpc_clients` of this configuration; its other parts need a restart. */
+  reconfigure(config: UserConfig): void;
   /** The use cases, for what runs in the same process. */
   readonly users: Users;
   /** Resolves once the database can be used: `start` does not wait for it. */
@@ -47,7 +50,7 @@ export function createUserApp(config: UserConfig, overrides: UserAppOverrides = 
     ...(embedded === undefined ? {} : { embedded }),
   });
   const { db } = database;
-  const pool = createTransportPool(config.grpcClients, { logger, caller: source });
+  const pool = createTransportPool(config.grpcClients, { logger, caller: source, discovery: config.discovery });
   const bus = createEventBus({
     config: config.rabbitmq,
     source,
@@ -71,10 +74,12 @@ export function createUserApp(config: UserConfig, overrides: UserAppOverrides = 
     countIn: (tx) => createCountGreeting({ repository: createUserRepository(tx, events), logger }),
   });
   const server = createServer({ config: config.server, logger, readiness, routes: userRoutes(users) });
+  const admin = createAdminServer({ config: config.admin, logger, pages: { "/debug/pool": () => pool.states() } });
 
   const lifecycle = createLifecycle({ logger });
   lifecycle.add({ name: "database", start: () => database.start(), stop: () => database.close() });
   lifecycle.add({ name: "transport pool", start: () => pool.connect(), stop: () => pool.close() });
+  lifecycle.add({ name: "admin server", start: () => admin.start(), stop: () => admin.stop() });
   lifecycle.add({ name: "event bus", start: (signal) => bus.start(signal), stop: (signal) => bus.close(signal) });
   lifecycle.add({ name: "inbox", start: () => inbox.start(), stop: () => inbox.stop() });
   lifecycle.add({ name: "outbox", start: () => outbox.start(), stop: (signal) => outbox.stop(signal) });
@@ -94,12 +99,21 @@ export function createUserApp(config: UserConfig, overrides: UserAppOverrides = 
     },
     stopTimeoutMs: CONSUMERS_STOP_MS,
   });
+  if (config.registration !== undefined) {
+    const registration = createRegistration(config.registration, { discovery: config.discovery, logger });
+    lifecycle.add({
+      name: "registration",
+      start: () => registration.start(),
+      stop: (signal) => registration.stop(signal),
+    });
+  }
 
   return {
     logger,
     users,
     start: () => lifecycle.start(),
     stop: () => lifecycle.stop(),
+    reconfigure: (next) => pool.update(next.grpcClients),
     ready: (signal) => database.ready(signal),
     get url() {
       return server.url;
