@@ -30,6 +30,13 @@ test("all that a call starts is part of it, and two at once keep apart", async (
   assert.deepEqual(seen, ["one", "two"]);
 });
 
+test("detached work of a retried call still descends from it", () => {
+  assert.equal(
+    runInCall(callOf({ isRetried: true }), () => detached(() => currentCall()?.isRetried)),
+    true,
+  );
+});
+
 test("detached work keeps trace, request id and caller, and loses deadline and cancellation", () => {
   const leaving = new AbortController();
   const call = callOf({ caller: "gateway", deadlineMs: performance.now() + 10, signal: leaving.signal });

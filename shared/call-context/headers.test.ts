@@ -94,3 +94,31 @@ test("an outgoing call carries trace, request id and this service's name, unless
   assert.equal(own.get("traceparent"), `00-${traceId}-${spanId}-01`);
   assert.equal(own.get("tracestate"), null);
 });
+
+test("a call is a retried one when it is a repeat itself, or when its caller says that it works for one", () => {
+  for (const [headers, isRetried] of [
+    [{}, undefined],
+    [{ "grpc-previous-rpc-attempts": "0" }, undefined],
+    [{ "grpc-previous-rpc-attempts": "1" }, true],
+    [{ "grpc-previous-rpc-attempts": "12" }, true],
+    [{ "grpc-previous-rpc-attempts": "-1" }, undefined],
+    [{ "grpc-previous-rpc-attempts": "many" }, undefined],
+    [{ "x-retry-chain": "1" }, true],
+    [{ "x-retry-chain": "0" }, undefined],
+    [{ "x-retry-chain": "1", "grpc-previous-rpc-attempts": "0" }, true],
+  ] as const) {
+    assert.equal(readContextHeaders(new Headers(headers)).isRetried, isRetried, JSON.stringify(headers));
+  }
+});
+
+test("what a retried call causes says so to the next service, and nothing else does", () => {
+  const call: CallContext = { method: "a.B/C", requestId: "r", trace: startTrace(), signal: AbortSignal.abort() };
+  const first = new Headers();
+  writeContextHeaders(first, call, "user-service");
+  assert.equal(first.has("x-retry-chain"), false);
+  const retried = new Headers();
+  writeContextHeaders(retried, { ...call, isRetried: true }, "user-service");
+  assert.equal(retried.get("x-retry-chain"), "1");
+  assert.equal(retried.has("grpc-previous-rpc-attempts"), false);
+  assert.equal(readContextHeaders(retried).isRetried, true);
+});
