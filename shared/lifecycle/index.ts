@@ -7,4 +7,4 @@ export {
   type Readiness,
   type ReadinessState,
 } from "./readiness.ts";
-export { type App, type RunOptions, type RunProcess, run } from "./run.ts";
+export { type App, type ReconfigurableApp, type RunOptions, type RunProcess, run } from "./run.ts";

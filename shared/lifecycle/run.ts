@@ -3,6 +3,7 @@ import { inspect } from "node:util";
 import { ConfigError } from "#shared/config";
 import { type Logger, redactLine } from "#shared/logging";
 import { bounded, invoke, settled } from "./bounded.ts";
+import { createReload, type Reload } from "./reload.ts";
 
 /** The part of Node's `process` that a service needs. Only `main.ts` passes the real one. */
 export interface RunProcess {
@@ -10,8 +11,10 @@ export interface RunProcess {
   readonly stderr: { write(text: string): unknown };
   exit(code: number): void;
   on(event: EndingSignal, listener: (signal: EndingSignal) => void): unknown;
+  on(event: "SIGHUP", listener: () => void): unknown;
   on(event: CrashEvent, listener: (reason: unknown) => void): unknown;
   off(event: EndingSignal, listener: (signal: EndingSignal) => void): unknown;
+  off(event: "SIGHUP", listener: () => void): unknown;
   off(event: CrashEvent, listener: (reason: unknown) => void): unknown;
 }
 
@@ -27,14 +30,25 @@ export interface App {
   stop(): Promise<void>;
 }
 
+/** An app that can be told of a changed configuration while it runs, if it says how. */
+export interface ReconfigurableApp<Config> extends App {
+  /**
+   * Goes by another valid configuration from now on, as far as it can; what it cannot change without a new start it
+   * leaves and logs. Called once the app has started and until it is stopped. What it throws is logged.
+   */
+  reconfigure?(config: Config): void;
+}
+
 export interface RunOptions<Config> {
   readonly process: RunProcess;
   /** Throws ConfigError when the configuration is bad. */
   readonly load: (env: RunProcess["env"]) => Config;
   /** Puts the app together. Whatever waits belongs in its `start`. */
-  readonly create: (config: Config) => App;
+  readonly create: (config: Config) => ReconfigurableApp<Config>;
   /** How long a crashed app may take to close what it can. Default 10 000. */
   readonly crashStopTimeoutMs?: number;
+  /** How often to look whether the configuration's file has changed, when the app can be reconfigured. Default 5 000. */
+  readonly reloadIntervalMs?: number;
 }
 
 /** The exit codes, after sysexits.h and the shell's 128 + signal number. */
@@ -42,6 +56,7 @@ const EXIT = { ok: 0, failure: 1, config: 78, signal: 128 } as const;
 const SIGNALS: readonly EndingSignal[] = ["SIGTERM", "SIGINT"];
 const CRASHES: readonly CrashEvent[] = ["uncaughtException", "unhandledRejection"];
 const DEFAULT_CRASH_STOP_TIMEOUT_MS = 10_000;
+const DEFAULT_RELOAD_INTERVAL_MS = 5_000;
 /** One Ctrl-C can come twice: from the terminal, and from the `node --watch` that it stops too. */
 const ECHO_MS = 500;
 const LONGEST_INTERVAL_MS = 2 ** 31 - 1;
@@ -51,6 +66,9 @@ const LONGEST_INTERVAL_MS = 2 ** 31 - 1;
  * 0 after SIGTERM or SIGINT and a stop, 78 for a bad configuration, 1 when it cannot start, stop or go on, and
  * 128 + n at once for a second signal. Never rejects: a failure is logged, or written to stderr while there is no logger.
  *
+ * An app with `reconfigure` is handed a valid configuration when its file changes, and on SIGHUP, which for other apps
+ * means what it means to every process. A bad one is logged with every fault, and the old one stays.
+ *
  * @example await run({ process, load: loadUserConfig, create: createUserApp });
  */
 export async function run<Config>(options: RunOptions<Config>): Promise<void> {
@@ -58,25 +76,44 @@ export async function run<Config>(options: RunOptions<Config>): Promise<void> {
   const ending = Promise.withResolvers<"signal" | "crash">();
   const forced = Promise.withResolvers<number>();
   let app: App | undefined;
+  let reload: Reload | undefined;
   let firstSignal: { readonly signal: EndingSignal; readonly atMs: number } | undefined;
   let crashed = false;
 
   async function live(): Promise<number> {
+    let running: App;
     try {
-      app = create(load(process.env));
+      running = createApp();
     } catch (err) {
       report(err, "cannot start");
       return err instanceof ConfigError ? EXIT.config : EXIT.failure;
     }
-    const running = app;
     const starting = settled(invoke(() => running.start()));
     const early = await Promise.race([starting, ending.promise]);
     if (typeof early === "object" && early.kind === "failed") {
       report(early.cause, "cannot start");
       crashed = true;
     }
+    if (early !== "signal" && !crashed) reload?.begin();
     const reason = crashed ? "crash" : await ending.promise;
+    reload?.end();
     return (await stop(running, reason)) && !crashed ? EXIT.ok : EXIT.failure;
+  }
+
+  function createApp(): App {
+    const config = load(process.env);
+    const made = create(config);
+    app = made;
+    if (made.reconfigure === undefined) return made;
+    reload = createReload<Config>({
+      config,
+      load: () => load(process.env),
+      reconfigure: (changed) => made.reconfigure?.(changed),
+      logger: made.logger,
+      intervalMs: options.reloadIntervalMs ?? DEFAULT_RELOAD_INTERVAL_MS,
+    });
+    process.on("SIGHUP", onHangUp);
+    return made;
   }
 
   /** Whether the app has stopped as it should. */
@@ -103,6 +140,10 @@ export async function run<Config>(options: RunOptions<Config>): Promise<void> {
     ending.resolve("signal");
   }
 
+  function onHangUp(): void {
+    reload?.now();
+  }
+
   function onCrash(err: unknown): void {
     crashed = true;
     report(err, "the process failed");
@@ -123,6 +164,8 @@ export async function run<Config>(options: RunOptions<Config>): Promise<void> {
   clearInterval(keepAlive);
   for (const signal of SIGNALS) process.off(signal, onSignal);
   for (const event of CRASHES) process.off(event, onCrash);
+  process.off("SIGHUP", onHangUp);
+  reload?.end();
   app?.logger.flush();
   process.exit(code);
 }

@@ -1,0 +1,89 @@
+import { isDeepStrictEqual } from "node:util";
+import { ConfigError, configFile, watchConfig } from "#shared/config";
+import type { Logger } from "#shared/logging";
+import { invoke, settled } from "./bounded.ts";
+
+/** Hands a changed configuration to the app while it runs. */
+export interface Reload {
+  /** The app has started: hands on what has changed since the reload was made, and from now on at once. */
+  begin(): void;
+  /** Reads the configuration now, and hands it on if it differs from the last one or that one has failed. */
+  now(): void;
+  /** Hands nothing on any more. */
+  end(): void;
+}
+
+export interface ReloadOptions<Config> {
+  /** What the app was made with. */
+  readonly config: Config;
+  /** Throws ConfigError when the configuration is bad. */
+  readonly load: () => Config;
+  readonly reconfigure: (config: Config) => void;
+  readonly logger: Pick<Logger, "info" | "error">;
+  /** How often to look at the configuration's file, in milliseconds. */
+  readonly intervalMs: number;
+}
+
+/**
+ * Watches the file of a configuration, if it is from one. A bad one is logged with every fault and otherwise ignored; an
+ * error of `reconfigure` is logged, and `now` then tries again.
+ */
+export function createReload<Config>(options: ReloadOptions<Config>): Reload {
+  const { config, load, reconfigure, logger, intervalMs } = options;
+  /** What the app was last told, and whether it failed to take it on. */
+  let told = config;
+  let hasFailed = false;
+  let waiting: { readonly config: Config } | undefined;
+  let state: "starting" | "running" | "ended" = "starting";
+
+  const file = typeof config === "object" && config !== null ? configFile(config) : undefined;
+  const watch =
+    file === undefined
+      ? undefined
+      : watchConfig({ file, intervalMs, load, current: config, onChange: offer, onError: refuse });
+
+  function offer(next: Config): void {
+    if (state === "starting") waiting = { config: next };
+    // A signal and the watch may both tell of one change.
+    if (state === "running" && !isDeepStrictEqual(next, told)) void apply(next);
+  }
+
+  /** Never rejects. */
+  async function apply(next: Config): Promise<void> {
+    told = next;
+    const outcome = await settled(invoke(() => reconfigure(next)));
+    hasFailed = outcome.kind === "failed";
+    if (outcome.kind === "failed") logger.error({ err: outcome.cause }, "the app failed to take on a configuration");
+    else logger.info("configuration reloaded");
+  }
+
+  function refuse(err: unknown): void {
+    if (state === "ended") return;
+    const message = "configuration refused: going on with the old one";
+    if (err instanceof ConfigError) logger.error({ file: err.file, faults: err.faults }, message);
+    else logger.error({ err }, message);
+  }
+
+  return {
+    begin() {
+      if (state !== "starting") return;
+      state = "running";
+      if (waiting !== undefined) offer(waiting.config);
+    },
+    now() {
+      if (state === "ended") return;
+      logger.info("reading the configuration again");
+      try {
+        const next = load();
+        if (state === "running" && hasFailed) void apply(next);
+        else offer(next);
+      } catch (err) {
+        refuse(err);
+      }
+    },
+    end() {
+      state = "ended";
+      watch?.stop();
+    },
+  };
+}
