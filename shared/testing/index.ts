@@ -6,7 +6,9 @@ export {
   postgresForTest,
 } from "./database.ts";
 export { type Dialect, dialects, errorOf, type WireError } from "./dialects.ts";
+export { type DnsmasqForTest, type DnsRecords, dnsmasqForTest, type SrvRecord } from "./dnsmasq.ts";
 export { EchoService } from "./echo-service.ts";
+export { type EtcdForTest, etcdForTest } from "./etcd.ts";
 export { type Fault, type FaultTransportOptions, faultTransport } from "./fault-transport.ts";
 export { collectGarbage } from "./garbage.ts";
 export { type RabbitmqForTest, rabbitmqForTest } from "./rabbitmq.ts";

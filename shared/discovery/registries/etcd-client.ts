@@ -91,7 +91,7 @@ export function createEtcdClient(config: EtcdConfig): EtcdClient {
   };
 }
 
-const streamed = z.object({ result: z.unknown(), error: z.unknown() });
+const streamed = z.object({ result: z.unknown().optional(), error: z.unknown().optional() });
 
 /** Whether another member may do better. */
 function isMembersOwn(error: unknown): boolean {

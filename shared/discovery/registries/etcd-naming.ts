@@ -27,7 +27,7 @@ const namingUpdate = z.object({
   Op: z.number().optional(),
   Addr: z.string(),
   // Whatever a Go service has put there.
-  Metadata: z.unknown(),
+  Metadata: z.unknown().optional(),
 });
 const weighted = z.object({ weight: z.number().positive() });
 

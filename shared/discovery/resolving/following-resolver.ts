@@ -52,7 +52,7 @@ export function createFollowingResolver(options: FollowingOptions): Resolver {
     try {
       await source.follow(foundNow, signal);
       backoff.reset();
-      return Math.max(source.pauseMs, lookedAt + SHORTEST_CYCLE_MS - now());
+      return source.pauseMs > 0 ? source.pauseMs : Math.max(0, lookedAt + SHORTEST_CYCLE_MS - now());
     } catch (error) {
       if (signal.aborted) return 0;
       if (!isAsking && now() - lookedAt > STABLE_MS) backoff.reset();
