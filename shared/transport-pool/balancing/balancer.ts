@@ -15,13 +15,15 @@ export interface PickContext {
   readonly hashKey: string | undefined;
   /** The clock of `performance.now()`. */
   readonly now: number;
+  /** Whether the list lacks those that this one call has tried already: it says nothing about them. */
+  readonly isPartial?: boolean;
 }
 
 /** Chooses where a call goes. */
 export interface Balancer {
   /**
    * One of the candidates, of which there is at least one. They are those that are connected, healthy and not ejected;
-   * the list is the same object until that changes.
+   * the list is the same object until that changes, unless it is partial.
    */
   pick<C extends Candidate>(candidates: readonly C[], context: PickContext): C;
 }

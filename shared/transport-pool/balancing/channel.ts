@@ -120,7 +120,9 @@ export function createChannel(options: ChannelOptions): Channel {
     const context = { hashKey, now: performance.now() };
     if (tried === undefined || tried.size === 0) return balancer.pick(candidates, context);
     const untried = candidates.filter(({ address }) => !tried.has(address));
-    return balancer.pick(untried.length > 0 ? untried : candidates, context);
+    return untried.length === 0
+      ? balancer.pick(candidates, context)
+      : balancer.pick(untried, { ...context, isPartial: true });
   }
 
   return {

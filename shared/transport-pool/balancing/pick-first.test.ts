@@ -25,6 +25,15 @@ test("when that is gone, it takes the first and stays with it", () => {
   assert.equal(balancer.pick([one!, two!, three!], context()), three);
 });
 
+test("a call that must go elsewhere does not take the others along", () => {
+  const balancer = createPickFirst();
+  const [one, two, three] = candidates(3);
+  const all = [one!, two!, three!];
+  balancer.pick(all, context());
+  assert.equal(balancer.pick([two!, three!], { ...context(), isPartial: true }), two);
+  assert.equal(balancer.pick(all, context()), one);
+});
+
 test("to pick from nothing is a mistake", () => {
   assert.throws(() => createPickFirst().pick([], context()), RangeError);
 });

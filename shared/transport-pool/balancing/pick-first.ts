@@ -7,7 +7,9 @@ export function createPickFirst(): Balancer {
   let place = 0;
   let address: string | undefined;
   return {
-    pick(candidates) {
+    pick(candidates, { isPartial = false }) {
+      // A call that goes elsewhere takes no others along.
+      if (isPartial) return candidates.find((candidate) => candidate.address === address) ?? candidateAt(candidates, 0);
       if (candidates !== known) {
         place = Math.max(
           candidates.findIndex((candidate) => candidate.address === address),

@@ -46,8 +46,10 @@ const serviceSection = section(
     /** Where its instances are: `host:port`, a list of those, or a resolver's address such as `dns:///book:9002`. */
     address: targetSchema,
     protocol: z.enum(["grpc", "connect", "grpc-web"]).default("grpc"),
-    /** The version of HTTP; "1.1" only with `protocol: connect`. */
-    http: z.enum(["2", "1.1"]).default("2"),
+    /** The version of HTTP, quoted or not; 1.1 only with `protocol: connect`. */
+    http: z
+      .preprocess((value) => (typeof value === "number" ? String(value) : value), z.enum(["2", "1.1"]))
+      .default("2"),
     /** For `https://` addresses, and for all when it is there. */
     tls: tlsSection.optional(),
     /**
