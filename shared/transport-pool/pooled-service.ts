@@ -67,7 +67,8 @@ export function createPooledService(initial: ServiceConfig, options: PooledServi
 
   /** What a call goes through, from the outside in; the last one sends it to one endpoint. */
   function sending(config: ServiceConfig, channel: ServiceChannel): Transport {
-    const authority = `${config.tls === undefined ? "http" : "https"}://${config.address.authority ?? "endpoints"}`;
+    const scheme = config.tls !== undefined || config.address.tls ? "https" : "http";
+    const authority = `${scheme}://${config.address.authority ?? "endpoints"}`;
     return createStockTransport(config, authority, [
       markErrorsInterceptor(name),
       logInterceptor({ logger, service: name, target: config.address.text }),

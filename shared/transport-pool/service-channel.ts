@@ -58,6 +58,7 @@ export function createServiceChannel({ config, logger, discovery, random }: Serv
     }
 
     const common = {
+      name,
       address,
       backoff: createConnectBackoff(connectBackoff, random),
       idleTimeoutMs: config.idleTimeoutMs,
@@ -74,7 +75,6 @@ export function createServiceChannel({ config, logger, discovery, random }: Serv
         ? createHttp1Subchannel({ ...common, ...connection })
         : createSubchannel({
             ...common,
-            name,
             connection,
             maxConnections: config.maxConnections,
             open: openHttp2Connection,

@@ -134,7 +134,7 @@ export function recordingLogger(level: "debug" | "silent" = "debug") {
   return { lines, logger: createLogger({ name: "user-service", config: { level, format: "json" }, destination }) };
 }
 
-type ServiceYaml = { address: string; name?: string; [key: string]: unknown };
+type ServiceYaml = { address: string | string[]; name?: string; [key: string]: unknown };
 
 /** A pool with one service, book-service. */
 export function startPool(t: TestContext, service: ServiceYaml, options: Partial<TransportPoolOptions> = {}) {

@@ -2,7 +2,9 @@ import type { Interceptor, Transport } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
 import type { Endpoint } from "../balancing/endpoint.ts";
 import type { ServiceConfig } from "../config/service.ts";
+import type { Http1Subchannel } from "../connections/subchannel.ts";
 import { currentAttempt, runInAttempt } from "./attempt.ts";
+import { http1ErrorsInterceptor } from "./http1-errors.ts";
 
 const createHttp2Transport = {
   grpc: createGrpcTransport,
@@ -24,12 +26,15 @@ export function createStockTransport(
   if (config.http === "1.1") {
     return createConnectTransport({
       ...common,
+      interceptors: [...interceptors, http1ErrorsInterceptor],
       httpVersion: "1.1",
       nodeOptions: {
-        // Read anew for each request.
+        // Both are read anew for each request.
         get agent() {
-          const { subchannel } = currentAttempt().endpoint;
-          return "agent" in subchannel ? subchannel.agent : false;
+          return http1Subchannel().agent;
+        },
+        get headers() {
+          return { host: http1Subchannel().authority };
         },
       },
     });
@@ -60,4 +65,10 @@ export function transportTo(
   return createStockTransport(config, `http://${endpoint.address}`, [
     (next) => (req) => runInAttempt({ endpoint, signal: req.signal }, () => next(req)),
   ]);
+}
+
+function http1Subchannel(): Http1Subchannel {
+  const { endpoint } = currentAttempt();
+  if (!("agent" in endpoint.subchannel)) throw new TypeError(`${endpoint.address} is not called by HTTP/1.1`);
+  return endpoint.subchannel;
 }

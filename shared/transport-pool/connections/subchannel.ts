@@ -47,6 +47,8 @@ export interface Http2Subchannel extends Subchannel {
 /** One whose calls are requests of an HTTP/1.1 agent. */
 export interface Http1Subchannel extends Subchannel {
   readonly agent: Agent;
+  /** What requests name as `Host`. */
+  readonly authority: string;
 }
 
 export interface SubchannelOptions {
