@@ -27,7 +27,10 @@ export interface PooledService {
   connect(): void;
   /** @throws RangeError when the configuration has something about the service's methods that cannot be */
   check(service: DescService): void;
-  /** Throws as `check` does, for each service that was checked before; then nothing has changed. */
+  /**
+   * What makes `next` hold. Throws, for each service that was checked before, as `check` does, and as the creation; then
+   * nothing has changed.
+   */
   prepare(next: ServiceConfig): () => void;
   state(): ServiceState;
   close(timeoutMs: number): Promise<void>;
@@ -47,6 +50,7 @@ const POLICY_KEYS = ["timeoutMs", "waitForReady", "retry", "hedge", "breaker", "
 /** As long as a timer can wait: calls on connections that a reload has replaced end when they end. */
 const LONGEST_MS = 2 ** 31 - 1;
 
+/** @throws RangeError when its TLS files cannot be used */
 export function createPooledService(initial: ServiceConfig, options: PooledServiceOptions): PooledService {
   const { logger, caller, interceptors: own, discovery, random } = options;
   const { name } = initial;
@@ -67,9 +71,7 @@ export function createPooledService(initial: ServiceConfig, options: PooledServi
 
   /** What a call goes through, from the outside in; the last one sends it to one endpoint. */
   function sending(config: ServiceConfig, channel: ServiceChannel): Transport {
-    const scheme = config.tls !== undefined || config.address.tls ? "https" : "http";
-    const authority = `${scheme}://${config.address.authority ?? "endpoints"}`;
-    return createStockTransport(config, authority, [
+    return createStockTransport(config, originOf(config), [
       markErrorsInterceptor(name),
       logInterceptor({ logger, service: name, target: config.address.text }),
       ...own,
@@ -91,11 +93,11 @@ export function createPooledService(initial: ServiceConfig, options: PooledServi
     stream: (...call) => stock.stream(...call),
   };
 
-  function replaceChannel(next: ServiceConfig): void {
+  function use(next: ServiceConfig, nextChannel: ServiceChannel): void {
     const old = channel;
-    channel = createServiceChannel({ config: next, logger, discovery, random });
-    stock = sending(next, channel);
-    channel.connect();
+    channel = nextChannel;
+    stock = sending(next, nextChannel);
+    nextChannel.connect();
     replaced.add(old);
     void old.close(LONGEST_MS).then(() => replaced.delete(old));
   }
@@ -110,8 +112,10 @@ export function createPooledService(initial: ServiceConfig, options: PooledServi
     prepare(next) {
       const checked = createMethodPolicies(next);
       for (const service of descriptions) checked.check(service);
+      const needsChannel = !isDeepStrictEqual(connectionPart(next), connectionPart(config));
+      const nextChannel = needsChannel ? createServiceChannel({ config: next, logger, discovery, random }) : undefined;
       return () => {
-        if (!isDeepStrictEqual(connectionPart(next), connectionPart(config))) replaceChannel(next);
+        if (nextChannel !== undefined) use(next, nextChannel);
         if (!isDeepStrictEqual(throttleOf(next), throttleOf(config))) bucket = bucketOf(next);
         config = next;
         policies.replace(next);
@@ -122,6 +126,12 @@ export function createPooledService(initial: ServiceConfig, options: PooledServi
       await Promise.all([channel, ...replaced].map((one) => one.close(timeoutMs)));
     },
   };
+}
+
+/** What the URLs of calls begin with. */
+function originOf({ address, tls }: ServiceConfig): string {
+  const host = address.scheme === "static" ? address.addresses[0] : address.authority;
+  return new URL(`${address.tls || tls !== undefined ? "https" : "http"}://${host}`).origin;
 }
 
 function throttleOf({ retry }: ServiceConfig) {

@@ -15,7 +15,7 @@ import { createConnectionLog } from "./connections/connection-log.ts";
 import { createHttp1Subchannel } from "./connections/http1-subchannel.ts";
 import { openHttp2Connection } from "./connections/http2-connection.ts";
 import { createSubchannel, type SubchannelState } from "./connections/subchannel.ts";
-import { createClientTls } from "./connections/tls.ts";
+import { type ClientTls, createClientTls } from "./connections/tls.ts";
 
 export interface ServiceChannelOptions {
   readonly config: ServiceConfig;
@@ -38,12 +38,7 @@ export function createServiceChannel({ config, logger, discovery, random }: Serv
   const outliers = outlierEjection.enabled
     ? createOutlierSweep({ config: outlierEjection, random, logger, service: name, onChange: () => channel.changed() })
     : undefined;
-  const isSecure = config.tls !== undefined || target.tls;
-  const tls = isSecure
-    ? createClientTls(config.tls ?? {}, (err) => {
-        logger.error({ err, peer_service: name }, "changed TLS files cannot be used; going on with the old ones");
-      })
-    : undefined;
+  const tls = config.tls !== undefined || target.tls ? openTls(config, logger) : undefined;
 
   function makeEndpoint({ address, weight, priority }: ResolvedEndpoint): OwnedEndpoint {
     const logConnection = createConnectionLog({ logger, service: name, peer: address });
@@ -129,4 +124,15 @@ export function createServiceChannel({ config, logger, discovery, random }: Serv
       await channel.close(timeoutMs);
     },
   };
+}
+
+function openTls({ name, tls }: ServiceConfig, logger: Logger): ClientTls {
+  try {
+    return createClientTls(tls ?? {}, (err) => {
+      logger.error({ err, peer_service: name }, "changed TLS files cannot be used; going on with the old ones");
+    });
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new RangeError(`grpc_clients.services (${name}).tls: ${reason}`, { cause });
+  }
 }

@@ -36,7 +36,7 @@ export interface TransportPool {
    * service whose address or connections are configured otherwise gets new ones, and the old ones end with their last
    * call. New services are added. One that is gone is kept until the process ends, since there may be clients of it.
    *
-   * @throws RangeError as `client` does; then nothing has changed
+   * @throws RangeError as `client` and `createTransportPool` do; then nothing has changed
    */
   update(config: GrpcClientsConfig): void;
   /** How things stand, in the order of the configuration. */
@@ -65,6 +65,7 @@ export interface TransportPoolOptions {
 /**
  * Makes the pool of a service. It opens nothing until `connect` or the first call, and never waits for a peer.
  *
+ * @throws RangeError when the TLS files of a service cannot be used
  * @example
  * const pool = createTransportPool(config.grpcClients, { logger, caller: config.server.name });
  * const books = pool.client("book-service", BookService);
@@ -103,8 +104,8 @@ export function createTransportPool(config: GrpcClientsConfig, options: Transpor
       const changes = next.services.map((service) => {
         const known = services.get(service.name);
         if (known !== undefined) return known.prepare(service);
+        const added = createPooledService(service, serviceOptions);
         return () => {
-          const added = createPooledService(service, serviceOptions);
           services.set(service.name, added);
           if (isConnected) added.connect();
         };
