@@ -9,8 +9,11 @@ import { type TestContext, test } from "node:test";
 
 const moduleUrl = (name: string) => JSON.stringify(new URL(`../${name}/index.ts`, import.meta.url).href);
 
-/** A whole service in a process of its own: what it does is `body`, which sees `lifecycle` and `logger`. */
-function startService(t: TestContext, { body = "", config = "log: {}\n" }: { body?: string; config?: string }) {
+/** A whole service in a process of its own: what it does is `body`, which sees `lifecycle` and `logger`; `app` is more of its app. */
+function startService(
+  t: TestContext,
+  { body = "", app = "", config = "log: {}\n" }: { body?: string; app?: string; config?: string },
+) {
   const folder = mkdtempSync(join(tmpdir(), "meridian-run-"));
   t.after(() => rmSync(folder, { recursive: true }));
   const file = join(folder, "config.yaml");
@@ -31,14 +34,14 @@ await run({
     const lifecycle = createLifecycle({ logger });
     ${body}
     lifecycle.add({ name: "last", start: () => logger.info("up") });
-    return { logger, start: () => lifecycle.start(), stop: () => lifecycle.stop() };
+    return { logger, start: () => lifecycle.start(), stop: () => lifecycle.stop(), ${app} };
   },
 });
 `,
   );
   const child = spawn(process.execPath, [main], { stdio: ["ignore", "pipe", "pipe"] });
   t.after(() => child.kill("SIGKILL"));
-  return { child, lines: collect(child, "stdout"), errors: collect(child, "stderr"), exited: exitOf(child) };
+  return { child, file, lines: collect(child, "stdout"), errors: collect(child, "stderr"), exited: exitOf(child) };
 }
 
 function collect(child: ChildProcess, stream: "stdout" | "stderr") {
@@ -90,6 +93,18 @@ test("a second signal ends a process that is stuck in its stop", LIMIT, async (t
   await service.lines.until("SIGTERM");
   service.child.kill("SIGINT");
   assert.equal(await service.exited, 130);
+});
+
+test("on SIGHUP a process reads its configuration again and goes on, and its file is watched", LIMIT, async (t) => {
+  const service = startService(t, { app: 'reconfigure: ({ log }) => logger.info("now " + log.level)' });
+  await service.lines.until('"up"');
+  writeFileSync(service.file, "log: { level: loud }\n");
+  service.child.kill("SIGHUP");
+  await service.lines.until("log.level");
+  writeFileSync(service.file, "log: { level: warn }\n");
+  await service.lines.until("now warn");
+  service.child.kill("SIGTERM");
+  assert.equal(await service.exited, 0);
 });
 
 test("a bad configuration ends the process with 78 and every fault on stderr", LIMIT, async (t) => {

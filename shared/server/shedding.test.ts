@@ -213,6 +213,29 @@ test("while the event loop is late calls are refused, and no longer", async (t) 
   assert.equal((await client.echo({ value: "in time" })).value, "in time");
 });
 
+test("a server measures by itself how late its event loop is", async (t) => {
+  const { client } = await heldServer(t, { max_event_loop_delay: "20ms" });
+  let isBusy = true;
+  t.after(() => {
+    isBusy = false;
+  });
+  function block(): void {
+    const endMs = performance.now() + 200;
+    while (performance.now() < endMs);
+    if (isBusy) setImmediate(block);
+  }
+  assert.equal((await client.echo({ value: "ada" })).value, "ada");
+  block();
+  const refusedWith = () =>
+    client.echo({ value: "ada" }).then(
+      () => "an answer",
+      (error: unknown) => fromConnectError(error)?.reason,
+    );
+  await until("a refusal", async () => (await refusedWith()) === "OVERLOADED");
+  isBusy = false;
+  await until("an answer", async () => (await refusedWith()) === "an answer");
+});
+
 test("without limits nothing is refused, however late the event loop is", async (t) => {
   const { client } = await heldServer(t, {}, { eventLoopDelayMs: () => 1e6 });
   assert.equal((await client.echo({ value: "ada" })).value, "ada");
