@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { dnsmasqForTest, etcdForTest, type RecordedLog, recordLog, startTcpProxy, until } from "#shared/testing";
-import { createResolver, discoverySection, type Resolver, targetSchema } from "./index.ts";
+import type { Resolver } from "./index.ts";
 import { startFakeConsul } from "./test-support/fake-consul.ts";
 import { startFakeKubernetes } from "./test-support/fake-kubernetes.ts";
-import { createRecorder, type Recorder } from "./test-support/recorder.ts";
+import { follow as startFollowing } from "./test-support/follow.ts";
+import type { Recorder } from "./test-support/recorder.ts";
 
 /** What all of them list: hosts of port 9002. */
 const PORT = 9002;
@@ -115,17 +116,8 @@ interface Followed {
 
 /** Starts a resolver of the registry's service. */
 function follow(t: TestContext, registry: Registry, discovery: object = {}): Followed {
-  const told = createRecorder();
   const log = recordLog();
-  const resolver = createResolver(targetSchema.parse(registry.address), {
-    discovery: discoverySection.parse({ ...registry.discovery, ...discovery }),
-    logger: log.logger,
-    // The shortest delays.
-    random: () => 0,
-  });
-  t.after(() => resolver.stop());
-  resolver.start(told);
-  return { told, log, resolver };
+  return { log, ...startFollowing(t, registry.address, { ...registry.discovery, ...discovery }, log.logger) };
 }
 
 function withPort(host: string): string {

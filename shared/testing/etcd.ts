@@ -22,7 +22,7 @@ export interface EtcdForTest {
   /** The keys that begin so, with their values. */
   list(prefix: string): Promise<ReadonlyMap<string, string>>;
   /** Any request of its JSON gateway: `call("/v3/kv/compaction", { revision: "7" })`. */
-  call(path: string, body: object): Promise<unknown>;
+  call(path: string, body: object, headers?: Readonly<Record<string, string>>): Promise<unknown>;
 }
 
 /**
@@ -38,9 +38,9 @@ export async function etcdForTest(t: TestContext): Promise<EtcdForTest | undefin
   const url = `http://127.0.0.1:${port}`;
   let running: RunningProgram | undefined;
 
-  const call: EtcdForTest["call"] = async (path, body) => {
+  const call: EtcdForTest["call"] = async (path, body, headers = {}) => {
     const signal = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
-    const response = await fetch(url + path, { method: "POST", body: JSON.stringify(body), signal });
+    const response = await fetch(url + path, { method: "POST", headers, body: JSON.stringify(body), signal });
     const text = await response.text();
     if (!response.ok) throw new Error(`etcd answered ${response.status} to ${path}: ${text}`);
     return JSON.parse(text);
@@ -57,9 +57,9 @@ export async function etcdForTest(t: TestContext): Promise<EtcdForTest | undefin
     running = started;
     await until("etcd to serve", async () => {
       if (started.child.exitCode !== null) throw new Error(`etcd has ended: ${started.said()}`);
-      // A linear read: it has a leader.
-      return call("/v3/kv/range", { key: base64("x") }).then(
-        () => true,
+      // Only once it has a leader.
+      return fetch(`${url}/health`, { signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) }).then(
+        ({ ok }) => ok,
         () => false,
       );
     });

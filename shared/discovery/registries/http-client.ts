@@ -80,7 +80,7 @@ async function within<T>(request: HttpRequest, work: (signal: AbortSignal) => Pr
   signal.throwIfAborted();
   const bound = new AbortController();
   const end = () => bound.abort(signal.reason);
-  const timer = setTimeout(() => bound.abort(new RegistryError(`no answer within ${timeoutMs} ms`)), timeoutMs);
+  const timer = setTimeout(() => bound.abort(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
   timer.unref();
   signal.addEventListener("abort", end);
   try {

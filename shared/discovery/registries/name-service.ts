@@ -1,6 +1,6 @@
 import * as dns from "node:dns/promises";
 import { isIP } from "node:net";
-import { parseHostPort } from "../addresses/host-port.ts";
+import { joinHostPort, parseHostPort } from "../addresses/host-port.ts";
 import { describeError, RegistryError } from "./registry-error.ts";
 
 export interface Addresses {
@@ -40,7 +40,7 @@ export function createNameService(server: string | undefined): NameService {
   /** A new one for each look: it keeps no old answers, and sees when the system's servers have changed. */
   async function open(signal: AbortSignal): Promise<dns.Resolver> {
     const resolver = new dns.Resolver({ timeout: ATTEMPT_MS, tries: ATTEMPTS });
-    if (server !== undefined) resolver.setServers([await addressOf(server, signal)]);
+    if (server !== undefined) resolver.setServers(await addressesOf(server, signal));
     return resolver;
   }
 
@@ -87,14 +87,13 @@ async function lookUp(host: string, signal: AbortSignal): Promise<Addresses> {
   return nothing(host, why);
 }
 
-/** A name server is set by its address. */
-async function addressOf(server: string, signal: AbortSignal): Promise<string> {
+/** A name server is set by its addresses; they are asked in turn. */
+async function addressesOf(server: string, signal: AbortSignal): Promise<string[]> {
   const parsed = parseHostPort(server);
-  if ("fault" in parsed || isIP(parsed.host) !== 0) return server;
+  if ("fault" in parsed || isIP(parsed.host) !== 0) return [server];
   const { addresses } = await lookUp(parsed.host, signal);
-  const [address] = addresses;
-  if (address === undefined) throw new RegistryError(`the name server ${server} has no address`);
-  return isIP(address) === 6 ? `[${address}]:${parsed.port}` : `${address}:${parsed.port}`;
+  if (addresses.length === 0) throw new RegistryError(`the name server ${server} has no address`);
+  return addresses.map((address) => joinHostPort(address, parsed.port));
 }
 
 function orWhy<T>(answer: Promise<T>): Promise<{ readonly found?: T; readonly why?: unknown }> {
