@@ -127,11 +127,11 @@ test("a connection that is closed as soon as it is made counts as an attempt tha
   const { subchannel, attempts, tick } = start(t);
   subchannel.connect();
   attempts[0]?.onReady();
-  attempts[0]?.onUnusable();
+  attempts[0]?.onUnusable(new Error("reset"));
   assert.equal(subchannel.state(), "transient_failure");
   tick(1_000);
   attempts[1]?.onReady();
-  attempts[1]?.onUnusable();
+  attempts[1]?.onUnusable(new Error("reset"));
   tick(1_599);
   assert.equal(attempts.length, 2);
   tick(1);
@@ -141,6 +141,26 @@ test("a connection that is closed as soon as it is made counts as an attempt tha
   tick(1_000);
   attempts[2]?.onUnusable();
   assert.equal(subchannel.state(), "idle");
+});
+
+test("the first connection that ends in good order before it was of use is replaced at once, the next after the backoff", (t) => {
+  const { subchannel, attempts, connections, tick } = start(t);
+  const endNext = (served = false) => {
+    subchannel.connect();
+    attempts.at(-1)?.onReady();
+    connections.at(-1)!.served = served;
+    attempts.at(-1)?.onUnusable();
+    return subchannel.state();
+  };
+  assert.equal(endNext(), "idle");
+  assert.equal(endNext(), "transient_failure");
+  tick(1_000);
+  assert.equal(endNext(), "transient_failure");
+  tick(1_600);
+  // One that was of use makes up for them.
+  assert.equal(endNext(true), "idle");
+  assert.equal(endNext(), "idle");
+  assert.equal(endNext(), "transient_failure");
 });
 
 test("a call without a connection is unsent", async (t) => {

@@ -71,7 +71,11 @@ export interface SubchannelOptions {
 
 /** A connection beyond the first, opened for a rush, goes when it has had no calls for so long. */
 const EXTRA_IDLE_MS = 60_000;
-/** A connection that a peer closes within so long, and that was of no use, counts as an attempt that has failed. */
+/**
+ * A connection that a peer closes within so long, and that was of no use, counts as an attempt that has failed; the first
+ * one that ends in good order does not. A peer that drains, or whose connections grow old, may do that at any moment, also
+ * in the one between its SETTINGS and the first call.
+ */
 const PREMATURE_MS = 1_000;
 /** What gRFC A8 does about `too_many_pings`. */
 const KEEPALIVE_FACTOR = 2;
@@ -95,6 +99,8 @@ export function createSubchannel(options: SubchannelOptions): Http2Subchannel {
   let lastError: Error | undefined;
   let retryTimer: NodeJS.Timeout | undefined;
   let wasResponsive = true;
+  /** The last connection ended in good order before it was of use. */
+  let wasForgiven = false;
   let { keepalive } = options.connection;
 
   function setState(next: SubchannelState, cause?: Error): void {
@@ -139,11 +145,13 @@ export function createSubchannel(options: SubchannelOptions): Http2Subchannel {
   function lost(connection: Http2Connection, use: { readyAt: number }, cause: Error | undefined): void {
     stopUsing(connection);
     const isPremature = !connection.wasUseful() && performance.now() - use.readyAt < PREMATURE_MS;
+    const isForgiven = isPremature && cause === undefined && !wasForgiven;
+    wasForgiven = isPremature && (isForgiven || wasForgiven);
     if (usable.size > 0) waiters.resolveAll();
-    else if (isPremature) {
+    else if (isPremature && !isForgiven) {
       attemptFailed(cause ?? new Error("the peer closed the new connection"), use.readyAt);
     } else {
-      backoff.reset();
+      if (!isPremature) backoff.reset();
       lastError = cause;
       setState("idle", cause);
       failWaiting(cause);
