@@ -119,6 +119,7 @@ test("an error comes back with its code, reason and details, and what metadata i
         responseHeader.set("x-internal", "1");
         responseHeader.set("set-cookie", "session=1");
         responseTrailer.set("x-quota-left", "3");
+        responseTrailer.set("grpc-retry-pushback-ms", "250");
         throw new DomainError("not_found", "USER_NOT_FOUND", "no such user", { metadata: { user_id: "7" } });
       },
     },
@@ -136,6 +137,7 @@ test("an error comes back with its code, reason and details, and what metadata i
     assert.deepEqual(info?.metadata, { user_id: "7" });
     assert.equal(error.findDetails(ErrorInfoSchema).length, 1);
     assert.equal(error.metadata.get("x-quota-left"), "3");
+    assert.equal(error.metadata.get("grpc-retry-pushback-ms"), "250");
     assert.equal(error.metadata.get("x-internal"), null);
     assert.equal(error.metadata.get("set-cookie"), null);
   }

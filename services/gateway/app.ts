@@ -11,7 +11,7 @@ import { createLogger, type Logger } from "#shared/logging";
 import { createAdminServer, createServer } from "#shared/server";
 import { createTransportPool } from "#shared/transport-pool";
 import type { GatewayConfig } from "./config.ts";
-import { forward } from "./forward.ts";
+import { forward, PUSHBACK } from "./forward.ts";
 
 /** What the outside may call: one line for a service here, one entry under `grpc_clients` in the configuration. */
 const exposed: Readonly<Record<string, readonly DescService[]>> = {
@@ -92,7 +92,7 @@ function allowBrowsers(fastify: FastifyInstance, { cors: { origins, maxAgeMs }, 
     origin: origins.includes("*") ? "*" : [...origins],
     methods: [...connectCors.allowedMethods],
     allowedHeaders: [...connectCors.allowedHeaders, ...headers.request, ...Object.values(contextHeaders)],
-    exposedHeaders: [...connectCors.exposedHeaders, ...headers.response, contextHeaders.requestId],
+    exposedHeaders: [...connectCors.exposedHeaders, ...headers.response, contextHeaders.requestId, PUSHBACK],
     maxAge: Math.floor(maxAgeMs / 1_000),
   });
 }

@@ -99,6 +99,9 @@ function nameRequest({ responseHeader }: HandlerContext): void {
   if (call !== undefined) responseHeader.set(contextHeaders.requestId, call.requestId);
 }
 
+/** When a service that is overloaded wants the call again (gRFC A6); the caller is the one who can wait. */
+export const PUSHBACK = "grpc-retry-pushback-ms";
+
 /**
  * What the service answered, with the metadata that is on the list: an error does not tell its headers from its
  * trailers. What the service did not answer (it cannot be reached, its answer cannot be read) names addresses in here
@@ -107,7 +110,8 @@ function nameRequest({ responseHeader }: HandlerContext): void {
 function handedBack(error: unknown, service: string, allowed: readonly string[]): unknown {
   if (!(error instanceof ConnectError)) return error;
   if (!error.isWireError) return peerFailure(service, error);
-  const answer = new ConnectError(error.rawMessage, error.code, pickHeaders(error.metadata, allowed));
+  const metadata = pickHeaders(error.metadata, [...allowed, PUSHBACK]);
+  const answer = new ConnectError(error.rawMessage, error.code, metadata);
   answer.details.push(...error.details.map(legible));
   return answer;
 }
