@@ -3,6 +3,8 @@ import type { DescService } from "@bufbuild/protobuf";
 import type { Interceptor, Transport } from "@connectrpc/connect";
 import type { DiscoveryConfig } from "#shared/discovery";
 import type { Logger } from "#shared/logging";
+import type { PickCall } from "./balancing/channel.ts";
+import type { Endpoint } from "./balancing/endpoint.ts";
 import { attemptInterceptor } from "./calls/attempt.ts";
 import { inheritCall } from "./calls/inherit-call.ts";
 import { logInterceptor } from "./calls/log-interceptor.ts";
@@ -81,11 +83,24 @@ export function createPooledService(initial: ServiceConfig, options: PooledServi
       retryInterceptor({ throttle, random }),
       resendInterceptor(),
       attemptInterceptor({
-        channel,
+        channel: { pick: (call) => pickFor(config.http, channel, call) },
         hashHeader: config.balancer.hashHeader,
         onOutcome: ({ address }, isFault) => channel.outliers?.record(address, !isFault),
       }),
     ]);
+  }
+
+  /** What has not been sent when a reload replaces its channel goes by the next one, if that speaks the same HTTP. */
+  async function pickFor(http: ServiceConfig["http"], own: ServiceChannel, call: PickCall): Promise<Endpoint> {
+    for (;;) {
+      const chosen = config.http === http ? channel : own;
+      try {
+        return await chosen.pick(call);
+      } catch (error) {
+        const isReplaced = chosen !== channel && config.http === http;
+        if (!isReplaced || call.signal.aborted) throw error;
+      }
+    }
   }
 
   const current: Transport = {

@@ -74,6 +74,8 @@ export function createTransportPool(config: GrpcClientsConfig, options: Transpor
   const { closeTimeoutMs, ...serviceOptions } = resolveOptions(options);
   const { logger } = serviceOptions;
   const services = new Map<string, PooledService>();
+  /** Those that are kept though no longer configured. */
+  const gone = new Set<string>();
   let isConnected = false;
   let isClosed = false;
   for (const service of config.services) services.set(service.name, createPooledService(service, serviceOptions));
@@ -103,18 +105,27 @@ export function createTransportPool(config: GrpcClientsConfig, options: Transpor
       if (isClosed) return;
       const changes = next.services.map((service) => {
         const known = services.get(service.name);
-        if (known !== undefined) return known.prepare(service);
-        const added = createPooledService(service, serviceOptions);
+        const change = known?.prepare(service);
+        const pooled = known ?? createPooledService(service, serviceOptions);
         return () => {
-          services.set(service.name, added);
-          if (isConnected) added.connect();
+          change?.();
+          services.set(service.name, pooled);
+          if (known === undefined && isConnected) pooled.connect();
         };
       });
+      const before = [...services];
+      // So that it has the new order.
+      services.clear();
       for (const change of changes) change();
-      const names = new Set(next.services.map(({ name }) => name));
-      for (const name of services.keys()) {
-        if (!names.has(name))
-          logger.warn({ peer_service: name }, `${name} is gone from grpc_clients: kept until restart`);
+      for (const [name, service] of before) {
+        if (services.has(name)) {
+          gone.delete(name);
+          continue;
+        }
+        services.set(name, service);
+        if (gone.has(name)) continue;
+        gone.add(name);
+        logger.warn({ peer_service: name }, `${name} is gone from grpc_clients: kept until restart`);
       }
     },
     states: () => [...services.values()].map((service) => service.state()),

@@ -28,7 +28,7 @@ export function runInAttempt<T>(attempt: Attempt, work: () => T): T {
 }
 
 export interface AttemptOptions {
-  readonly channel: Channel;
+  readonly channel: Pick<Channel, "pick">;
   /** What keeps calls together, for `consistent_hash`. */
   readonly hashHeader: string | undefined;
   /** What the outcome of an attempt says of its endpoint. */
