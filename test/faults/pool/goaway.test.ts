@@ -15,7 +15,7 @@ import grpc from "@grpc/grpc-js";
 import { EchoService, echo, recordLog } from "#shared/testing";
 import { createTransportPool, grpcClientsSection } from "#shared/transport-pool";
 import { RETRY } from "../support/book-service.ts";
-import { assertNoFailures, startLoad } from "../support/load.ts";
+import { assertNoFailures, type Load, startLoad } from "../support/load.ts";
 import { seededRandom } from "../support/random.ts";
 
 const { NGHTTP2_NO_ERROR, NGHTTP2_ENHANCE_YOUR_CALM } = constants;
@@ -80,17 +80,17 @@ const rude: Readonly<Record<string, (session: ServerHttp2Session) => void>> = {
   "a GOAWAY with an error": (session) => session.destroy(undefined, NGHTTP2_ENHANCE_YOUR_CALM),
 };
 
+/** Ends connections in one of these ways, each in the midst of calls: a call may be hit, but not time and again. */
 async function torment(
-  sessions: readonly ReadonlySet<ServerHttp2Session>[],
+  load: Load,
+  servers: readonly { readonly sessions: ReadonlySet<ServerHttp2Session> }[],
   ways: readonly ((session: ServerHttp2Session) => void)[],
-  random: () => number,
-  times: number,
+  { random, times }: { readonly random: () => number; readonly times: number },
 ): Promise<void> {
   for (let done = 0; done < times; ) {
-    // So far apart that a connection which is closed at its very beginning is not followed by another such.
-
-    await delay(40 + random() * 40);
-    const open = sessions.flatMap((ofServer) => [...ofServer]).filter(({ closed }) => !closed);
+    await load.more(100);
+    await delay(random() * 20);
+    const open = servers.flatMap(({ sessions }) => [...sessions]).filter(({ closed }) => !closed);
     const session = open[Math.floor(random() * open.length)];
     const way = ways[Math.floor(random() * ways.length)];
     if (session === undefined || way === undefined) continue;
@@ -113,12 +113,7 @@ for (const [name, way] of Object.entries(orderly)) {
       const load = startLoad((n) => (n % 2 === 0 ? reads(n) : writes(n)), { pauseMs: 0 });
       t.after(() => load.stop());
       await load.more(100);
-      await torment(
-        servers.map(({ sessions }) => sessions),
-        [way],
-        random,
-        40,
-      );
+      await torment(load, servers, [way], { random, times: 30 });
       await load.more(100);
       await assertNoFailures(load);
     });
@@ -137,12 +132,7 @@ test("7: connections to three servers end in every way, at any moment: no call f
   t.after(() => load.stop());
   await load.more(100);
   const ways = [...Object.values(orderly), ...Object.values(rude)];
-  await torment(
-    servers.map(({ sessions }) => sessions),
-    ways,
-    random,
-    60,
-  );
+  await torment(load, servers, ways, { random, times: 60 });
   await load.more(100);
   await assertNoFailures(load);
 });

@@ -28,20 +28,18 @@ export interface Replica {
 export interface Replicas {
   /** The id of a book that is in the catalogue. */
   readonly bookId: string;
-  /** Starts one more, and waits until it is ready. Default: on a free port. */
-  start(port?: number): Promise<Replica>;
+  /** Starts one more, and waits until it is ready. Default: on a free port, at 127.0.0.1. */
+  start(port?: number, host?: string): Promise<Replica>;
 }
 
 /**
  * Starts `count` of them, ended after the test at the latest.
  *
- * @param env of each process
  * @returns undefined when the test is skipped
  */
 export async function replicasForTest(
   t: TestContext,
   count: number,
-  env: Readonly<Record<string, string>> = {},
 ): Promise<(Replicas & { readonly first: readonly Replica[] }) | undefined> {
   const running = new Set<ServiceProcess>();
   // Before what drops the database.
@@ -50,16 +48,16 @@ export async function replicasForTest(
   if (database === undefined) return undefined;
   const databaseUrl: string = database;
 
-  async function start(port?: number): Promise<Replica> {
+  async function start(port?: number, host = "127.0.0.1"): Promise<Replica> {
     const ownPort = port ?? (await freePort());
     const program = await startService("book", {
+      SERVER_HOST: host,
       SERVER_PORT: String(ownPort),
       DATABASE_URL: databaseUrl,
       LOG_LEVEL: "info",
-      ...env,
     });
     running.add(program);
-    await ready({ url: `http://127.0.0.1:${ownPort}` });
+    await ready({ url: `http://${host}:${ownPort}` });
     const signal = (name: NodeJS.Signals) => {
       if (program.pid !== undefined) process.kill(program.pid, name);
     };
@@ -70,7 +68,7 @@ export async function replicasForTest(
     };
     return {
       port: ownPort,
-      address: `127.0.0.1:${ownPort}`,
+      address: `${host}:${ownPort}`,
       calls,
       kill: () => end("SIGKILL"),
       stop: () => end("SIGTERM"),
