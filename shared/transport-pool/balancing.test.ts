@@ -147,6 +147,7 @@ test("an instance that its registry lists anew is called, and one that it lists 
   await until(() => pool.states()[0]?.endpoints[0]?.address === fresh.address);
   assert.deepEqual(await answersOf(books, 5), { fresh: 5 });
   assert.equal(old.sessions.size, 1);
+  assert.equal(pool.states()[0]?.openCalls, 1);
   answer.resolve({ book: { title: "old" } });
   assert.equal((await open).book?.title, "old");
   await until(() => old.sessions.size === 0);

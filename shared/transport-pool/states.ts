@@ -1,12 +1,12 @@
 import type { Channel } from "./balancing/channel.ts";
-import type { Endpoint, Health } from "./balancing/endpoint.ts";
+import { type Endpoint, errorOf, type Health } from "./balancing/endpoint.ts";
 import type { MethodPolicies } from "./calls/method-policies.ts";
 import type { ServiceConfig } from "./config/service.ts";
 import { describeError } from "./connections/describe-error.ts";
 import type { SubchannelState } from "./connections/subchannel.ts";
-import type { BreakerState } from "./policies/breaker.ts";
+import { type MethodState, methodStates } from "./method-states.ts";
 import type { Breakers } from "./policies/breakers.ts";
-import type { MethodPolicy } from "./policies/method-policy.ts";
+import { nameOfCode } from "./policies/codes.ts";
 import type { RetryThrottle } from "./policies/retry-throttle.ts";
 import type { ServiceChannel } from "./service-channel.ts";
 
@@ -50,11 +50,6 @@ export interface EndpointState {
   readonly lastError?: string;
 }
 
-export interface MethodState {
-  readonly policy: MethodPolicy;
-  readonly breaker?: BreakerState;
-}
-
 export interface StateParts {
   readonly config: ServiceConfig;
   readonly channel: ServiceChannel;
@@ -68,18 +63,20 @@ export function stateOf({ config, channel, policies, breakers, throttle, replace
   const now = performance.now();
   const endpoints = channel.endpoints().map((endpoint) => endpointState(endpoint, channel, now));
   const error = channel.state() === "ready" ? undefined : (channel.resolverError() ?? firstError(channel));
-  const isRepeating = config.retry !== undefined || config.hedge !== undefined;
+  const isRepeating = [config, ...Object.values(config.methods)].some(
+    ({ retry, hedge }) => typeof retry === "object" || typeof hedge === "object",
+  );
   return {
     name: config.name,
     address: config.address.text,
     protocol: config.protocol,
     state: channel.state(),
-    openCalls: [channel, ...replaced].reduce((sum, one) => sum + openCallsOf(one), 0),
+    openCalls: [channel, ...replaced].reduce((sum, one) => sum + one.openCalls(), 0),
     ...(error === undefined ? {} : { lastError: describeError(error) }),
     balancer: config.balancer.policy,
     endpoints,
     ...(isRepeating ? { retryTokens: throttle.tokens() } : {}),
-    methods: methodStates(policies, breakers),
+    methods: methodStates(policies, breakers, now),
     ...(replaced.length === 0 ? {} : { replacedChannels: replaced.length }),
   };
 }
@@ -93,7 +90,7 @@ function endpointState(endpoint: Endpoint, channel: ServiceChannel, now: number)
     address,
     state: subchannel.state(),
     connections: subchannel.connections(),
-    openCalls: subchannel.openCalls(),
+    openCalls: endpoint.inFlight,
     weight,
     priority,
     responsive: subchannel.isResponsive(),
@@ -104,23 +101,19 @@ function endpointState(endpoint: Endpoint, channel: ServiceChannel, now: number)
   };
 }
 
-function methodStates(policies: MethodPolicies, breakers: Pick<Breakers, "states">): Record<string, MethodState> {
-  const states: Record<string, MethodState> = {};
-  for (const [name, policy] of policies.known()) {
-    const breaker = breakers.states().get(name);
-    states[name] = { policy, ...(breaker === undefined ? {} : { breaker }) };
+function withNames(policy: MethodPolicy): Record<string, unknown> {
+  const readable: Record<string, unknown> = { ...policy };
+  for (const part of ["retry", "unreachableRetry", "hedge"] as const) {
+    const { [part]: repeated } = policy;
+    if (repeated !== undefined) readable[part] = { ...repeated, codes: repeated.codes.map(nameOfCode) };
   }
-  return states;
+  return readable;
 }
 
 function firstError(channel: Channel): Error | undefined {
-  for (const { subchannel } of channel.endpoints()) {
-    const error = subchannel.lastError();
+  for (const endpoint of channel.endpoints()) {
+    const error = errorOf(endpoint);
     if (error !== undefined) return error;
   }
   return undefined;
-}
-
-function openCallsOf(channel: Channel): number {
-  return channel.endpoints().reduce((sum, { subchannel }) => sum + subchannel.openCalls(), channel.waiting());
 }

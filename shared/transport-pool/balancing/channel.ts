@@ -7,7 +7,7 @@ import { createWaiters } from "../connections/waiters.ts";
 import { unsent } from "../policies/unsent.ts";
 import type { Balancer } from "./balancer.ts";
 import type { Connecting } from "./connecting.ts";
-import type { Endpoint } from "./endpoint.ts";
+import { type Endpoint, errorOf } from "./endpoint.ts";
 import type { EndpointSet } from "./endpoint-set.ts";
 
 /** The way to a service: all of its peers, and the choice among them. */
@@ -26,8 +26,8 @@ export interface Channel {
   endpoints(): readonly Endpoint[];
   /** That of its best endpoint, as gRPC puts them together (ready, connecting, idle, transient_failure). */
   state(): SubchannelState;
-  /** Calls that wait for a peer. */
-  waiting(): number;
+  /** Calls that wait for a peer, and those on their way to one, be it no longer listed. */
+  openCalls(): number;
   /** Why the service's peers are not known, when that is so. */
   resolverError(): Error | undefined;
   close(timeoutMs: number): Promise<void>;
@@ -101,10 +101,10 @@ export function createChannel(options: ChannelOptions): Channel {
       return state === "known" ? unreachable(new Error("no instance of it is known")) : undefined;
     }
     let error: Error | undefined;
-    for (const { subchannel, health, address } of known) {
-      const isSettled = subchannel.state() === "transient_failure" || health === "not_serving";
+    for (const endpoint of known) {
+      const isSettled = endpoint.subchannel.state() === "transient_failure" || endpoint.health === "not_serving";
       if (!isSettled) return undefined;
-      error ??= subchannel.lastError() ?? new Error(`${address} says that it does not serve`);
+      error ??= errorOf(endpoint);
     }
     return unreachable(error);
   }
@@ -153,7 +153,7 @@ export function createChannel(options: ChannelOptions): Channel {
       if (resolverError !== undefined || state === "known") return "transient_failure";
       return state === "idle" ? "idle" : "connecting";
     },
-    waiting: () => waiters.size(),
+    openCalls: () => waiters.size() + endpoints.openCalls(),
     resolverError: () => resolverError,
     async close(timeoutMs) {
       state = "closed";

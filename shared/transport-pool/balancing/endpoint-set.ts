@@ -14,6 +14,8 @@ export interface EndpointSet {
   candidates(): readonly Endpoint[];
   /** One of them has changed. */
   changed(): void;
+  /** To all of them, and to those that are gone. */
+  openCalls(): number;
   /** See `Subchannel.close`. */
   close(timeoutMs: number): Promise<void>;
 }
@@ -66,6 +68,7 @@ export function createEndpointSet({ make, outliers }: EndpointSetOptions): Endpo
     changed() {
       candidates = undefined;
     },
+    openCalls: () => [...endpoints.values(), ...leaving].reduce((sum, { inFlight }) => sum + inFlight, 0),
     async close(timeoutMs) {
       const all = [...endpoints.values(), ...leaving];
       await Promise.all(all.map(({ subchannel }) => subchannel.close(timeoutMs)));
