@@ -399,6 +399,35 @@ for (const policy of POLICIES.filter((one) => one !== "pick_first")) {
   });
 }
 
+for (const policy of POLICIES.filter((one) => one !== "pick_first")) {
+  test(`${policy}: a hedge goes to another peer, and the slow one is told that nobody waits`, async (t) => {
+    const signals: AbortSignal[] = [];
+    const slow = await startPeer(t, (router) => {
+      router.service(BookService, {
+        getBook: (_, { signal }) => {
+          signals.push(signal);
+          return new Promise(() => {});
+        },
+      });
+    });
+    const good = await startNamed(t, "good");
+    const started = startPool(t, {
+      address: [slow.address, good.address],
+      balancer: balancerOf(policy),
+      hedge: { delay: "20ms" },
+    });
+    const { books, pool } = started;
+    pool.connect();
+    await until(() => [0, 1].every((index) => stateOf(started, index)?.state === "ready"));
+    const users = Array.from({ length: 30 }, (_, i) => `${i}`);
+    const calls = users.map((user) => books.getBook({ id: "b1" }, { headers: { "x-user-id": user } }));
+    for (const { book } of await within(5_000, Promise.all(calls))) assert.equal(book?.title, "good");
+    assert.ok(signals.length >= 1);
+    await until(() => signals.every(({ aborted }) => aborted));
+    assert.equal(pool.states()[0]?.openCalls, 0);
+  });
+}
+
 test("subset: of many peers, so many are connected to, and another takes the place of one that is unlisted", async (t) => {
   const peers = await Promise.all(["0", "1", "2", "3", "4"].map((name) => startNamed(t, name)));
   const registry = await startConsul(t, Object.fromEntries(peers.map(({ port }) => [port, 1])));

@@ -9,7 +9,16 @@ import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { BookService } from "#gen/book/v1/book_pb.ts";
 import { ErrorInfoSchema } from "#gen/google/rpc/error_details_pb.ts";
 import { OrderService, OrderStatus } from "#gen/order/v1/order_pb.ts";
-import { failureOf, freePort, type Routes, startPool, startTcpPeer, until, within } from "./test-support.ts";
+import {
+  failureOf,
+  freePort,
+  type Routes,
+  startPool,
+  startStoppedPeer,
+  startTcpPeer,
+  until,
+  within,
+} from "./test-support.ts";
 
 const HTTP1 = { protocol: "connect", http: "1.1" };
 const FAST_BACKOFF = { initial: "5ms", max: "20ms" };
@@ -245,6 +254,32 @@ test("a peer that never accepts what it is sent is UNAVAILABLE after connect_tim
   const error = await within(2_000, failureOf(books.getBook({ id: "b1" })));
   assert.equal(error.code, Code.Unavailable, error.message);
   assert.match(error.message, /50 ms/);
+});
+
+test("an answer that is cut off, or is no HTTP, is UNAVAILABLE", async (t) => {
+  const type = "content-type: application/proto";
+  for (const answer of [`HTTP/1.1 200 OK\r\n${type}\r\ncontent-length: 100\r\n\r\nhalf`, "what?\r\n\r\n", ""]) {
+    const address = await startTcpPeer(t, (socket) => {
+      socket.once("data", () => socket.end(answer));
+    });
+    const { books, pool } = startPool(t, { address, ...HTTP1 });
+    const error = await within(2_000, failureOf(books.getBook({ id: "b1" })));
+    assert.equal(error.code, Code.Unavailable, `${JSON.stringify(answer)}: ${error.message}`);
+    await until(() => pool.states()[0]?.endpoints[0]?.connections === 0);
+  }
+});
+
+test("a call that waits for its connection ends with its deadline, and close does not wait for the peer", async (t) => {
+  const address = await startStoppedPeer(t);
+  const { books, pool } = startPool(t, { address, ...HTTP1 }, { closeTimeoutMs: 50 });
+  const late = await within(2_000, failureOf(books.getBook({ id: "b1" }, { timeoutMs: 50 })));
+  assert.equal(late.code, Code.DeadlineExceeded);
+  assert.equal(pool.states()[0]?.openCalls, 0);
+  const open = failureOf(books.getBook({ id: "b1" }));
+  await until(() => pool.states()[0]?.openCalls === 1);
+  await within(2_000, pool.close());
+  const ended = await within(2_000, open);
+  assert.equal(ended.code, Code.Unavailable, ended.message);
 });
 
 test("a deadline and a cancellation end the call and close its connection", async (t) => {

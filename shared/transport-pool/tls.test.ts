@@ -254,6 +254,30 @@ for (const { http, protocol } of VERSIONS) {
   });
 }
 
+test("a server_name may be an address: the certificate must have it, and it is not asked for", async (t) => {
+  const warnings: Error[] = [];
+  const onWarning = (warning: Error) => void warnings.push(warning);
+  process.on("warning", onWarning);
+  t.after(() => process.off("warning", onWarning));
+  const tls = { ca_file: file("ca-1.crt"), server_name: "127.0.0.1" };
+  const peer = await startTlsPeer(t, {});
+  const { books } = startPool(t, { address: peer.address.replace("127.0.0.1", "localhost"), tls });
+  assert.equal((await books.getBook({ id: "b1" })).book?.title, "server-of-ca-1");
+  assert.deepEqual(peer.serverNames, [false]);
+  const other = await startTlsPeer(t, { certificate: "elsewhere" });
+  const refused = startPool(t, { address: other.address, tls });
+  assert.match((await failureOf(refused.books.getBook({ id: "b1" }))).message, /127\.0\.0\.1/);
+  assert.deepEqual(warnings, []);
+});
+
+test("a peer that speaks TLS but no HTTP/2 is UNAVAILABLE, and the error says that", async (t) => {
+  const peer = await startTlsPeer(t, { http: "1.1" });
+  const { books } = startPool(t, { address: peer.address, tls: { ca_file: file("ca-1.crt") } });
+  const error = await within(5_000, failureOf(books.getBook({ id: "b1" })));
+  assert.equal(error.code, Code.Unavailable);
+  assert.match(error.message, /HTTP\/2|application protocol/i);
+});
+
 test("files that cannot be used stop the start, by their names", (t) => {
   const { tls, replace } = filesOf(t, { authority: "ca-1", client: "client-of-ca-1" });
   replace(tls.cert_file, "half");

@@ -1,5 +1,5 @@
 import { connect as connectTcp, isIP, type Socket } from "node:net";
-import { connect as connectTls, type TLSSocket } from "node:tls";
+import { checkServerIdentity, connect as connectTls, type PeerCertificate, type TLSSocket } from "node:tls";
 import type { ClientTls } from "./tls.ts";
 
 export interface SocketOptions {
@@ -31,8 +31,11 @@ export function openSocket({ address, tls, alpn, authority }: SocketOptions): So
     secureContext: tls.secureContext(),
     ALPNProtocols: [...alpn],
     // An address is no name to ask for (RFC 6066, 3), but the certificate is held against it all the same.
-    ...(isIP(name) === 0 ? { servername: name } : {}),
-    ...(tls.serverName === undefined ? {} : { servername: tls.serverName }),
+    ...(isIP(name) === 0
+      ? { servername: name }
+      : {
+          checkServerIdentity: (_host: string, certificate: PeerCertificate) => checkServerIdentity(name, certificate),
+        }),
   });
 }
 
