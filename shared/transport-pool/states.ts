@@ -6,7 +6,6 @@ import { describeError } from "./connections/describe-error.ts";
 import type { SubchannelState } from "./connections/subchannel.ts";
 import { type MethodState, methodStates } from "./method-states.ts";
 import type { Breakers } from "./policies/breakers.ts";
-import { nameOfCode } from "./policies/codes.ts";
 import type { RetryThrottle } from "./policies/retry-throttle.ts";
 import type { ServiceChannel } from "./service-channel.ts";
 
@@ -99,15 +98,6 @@ function endpointState(endpoint: Endpoint, channel: ServiceChannel, now: number)
     ...(ejectedUntil === undefined ? {} : { ejectedForMs: Math.max(0, Math.round(ejectedUntil - now)) }),
     ...(error === undefined ? {} : { lastError: describeError(error) }),
   };
-}
-
-function withNames(policy: MethodPolicy): Record<string, unknown> {
-  const readable: Record<string, unknown> = { ...policy };
-  for (const part of ["retry", "unreachableRetry", "hedge"] as const) {
-    const { [part]: repeated } = policy;
-    if (repeated !== undefined) readable[part] = { ...repeated, codes: repeated.codes.map(nameOfCode) };
-  }
-  return readable;
 }
 
 function firstError(channel: Channel): Error | undefined {
