@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import { type EtcdForTest, etcdForTest, recordLog, startTcpProxy, until, within } from "#shared/testing";
+import { type EtcdForTest, etcdForTest, recordLog, startTcpProxy, type TcpProxy, until, within } from "#shared/testing";
 import { createRegistration, discoverySection, type Registration, registrationSection } from "./index.ts";
 import { startFakeConsul } from "./test-support/fake-consul.ts";
 import { follow } from "./test-support/follow.ts";
@@ -19,6 +19,14 @@ function registrationForTest(t: TestContext, address: string, discovery: object,
   });
   t.after(() => registration.stop());
   return { registration, log };
+}
+
+/** Closed when nothing is connected: a socket that is reset while it is ending is never closed (Node 24). */
+async function proxyForTest(t: TestContext, etcd: EtcdForTest): Promise<TcpProxy> {
+  const proxy = await startTcpProxy({ port: etcd.port });
+  t.after(() => until("no connection", () => proxy.connections === 0));
+  t.after(() => proxy.close());
+  return proxy;
 }
 
 const etcdAt = (url: string) => ({ etcd: { endpoints: [url] } });
@@ -54,8 +62,7 @@ test("etcd: an instance is listed as Go services list themselves, and is gone wh
 test("etcd: an instance stays listed for longer than its ttl", async (t) => {
   const etcd = await etcdForTest(t);
   if (etcd === undefined) return;
-  const proxy = await startTcpProxy({ port: etcd.port });
-  t.after(() => proxy.close());
+  const proxy = await proxyForTest(t, etcd);
   const { registration } = registrationForTest(t, "etcd:///book", etcdAt(`http://127.0.0.1:${proxy.port}`));
   registration.start();
   await untilListed(etcd, registration);
@@ -113,11 +120,11 @@ test("etcd: a lease that is gone, and a key that was deleted, are there again", 
 test("etcd: an outage that is longer than the ttl ends with the instance listed", async (t) => {
   const etcd = await etcdForTest(t);
   if (etcd === undefined) return;
-  const proxy = await startTcpProxy({ port: etcd.port });
-  t.after(() => proxy.close());
+  const proxy = await proxyForTest(t, etcd);
   const { registration } = registrationForTest(t, "etcd:///book", etcdAt(`http://127.0.0.1:${proxy.port}`));
   registration.start();
   await untilListed(etcd, registration);
+  await until("no request", () => proxy.connections === 0);
   proxy.refuse();
   await until("the ttl to end", async () => (await etcd.list("book/")).size === 0);
   assert.equal(registration.state(), "registering");
@@ -140,11 +147,11 @@ test("etcd: a start does not wait for a registry that is down; it is listed when
 test("etcd: a stop while the registry is down ends all the same, and says what is left", async (t) => {
   const etcd = await etcdForTest(t);
   if (etcd === undefined) return;
-  const proxy = await startTcpProxy({ port: etcd.port });
-  t.after(() => proxy.close());
+  const proxy = await proxyForTest(t, etcd);
   const { registration, log } = registrationForTest(t, "etcd:///book", etcdAt(`http://127.0.0.1:${proxy.port}`));
   registration.start();
   await untilListed(etcd, registration);
+  await until("no request", () => proxy.connections === 0);
   proxy.stall();
   const stopped = registration.stop(AbortSignal.timeout(50));
   assert.equal(registration.stop(), stopped);

@@ -1,12 +1,20 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
-import { type EtcdForTest, etcdForTest, recordLog, startTcpProxy, until } from "#shared/testing";
+import { type TestContext, test } from "node:test";
+import { type EtcdForTest, etcdForTest, recordLog, startTcpProxy, type TcpProxy, until } from "#shared/testing";
 import { follow } from "../test-support/follow.ts";
 
 const ADDRESS = "etcd:///shop/book";
 
 function put(etcd: EtcdForTest, address: string, more: object = {}): Promise<void> {
   return etcd.put(`shop/book/${address}`, JSON.stringify({ Op: 0, Addr: address, ...more }));
+}
+
+/** Closed when nothing is connected: a socket that is reset while it is ending is never closed (Node 24). */
+async function proxyForTest(t: TestContext, etcd: EtcdForTest): Promise<TcpProxy> {
+  const proxy = await startTcpProxy({ port: etcd.port });
+  t.after(() => until("no connection", () => proxy.connections === 0));
+  t.after(() => proxy.close());
+  return proxy;
 }
 
 test("values are read as etcd's Go package writes them, whatever its users' metadata is", async (t) => {
@@ -49,11 +57,11 @@ test("an entry that is no endpoint is left out, and logged once", async (t) => {
 test("what was missed while the watch was lost is there again, though it was compacted since", async (t) => {
   const etcd = await etcdForTest(t);
   if (etcd === undefined) return;
-  const proxy = await startTcpProxy({ port: etcd.port });
-  t.after(() => proxy.close());
+  const proxy = await proxyForTest(t, etcd);
   await put(etcd, "10.0.0.1:1");
   const { told } = follow(t, ADDRESS, { etcd: { endpoints: [`http://127.0.0.1:${proxy.port}`] } });
   await until("the set", () => told.addresses() === "10.0.0.1:1");
+  await until("only the watch to be connected", () => proxy.accepted === 2 && proxy.connections === 1);
   proxy.refuse();
   await put(etcd, "10.0.0.2:1");
   await etcd.delete("shop/book/10.0.0.1:1");
@@ -85,8 +93,7 @@ test("an etcd that lost its data is not believed while services come back to it"
 test("members that are down are passed over, and one that goes is followed by another", async (t) => {
   const etcd = await etcdForTest(t);
   if (etcd === undefined) return;
-  const [first, second] = await Promise.all([startTcpProxy({ port: etcd.port }), startTcpProxy({ port: etcd.port })]);
-  t.after(() => Promise.all([first.close(), second.close()]));
+  const [first, second] = await Promise.all([proxyForTest(t, etcd), proxyForTest(t, etcd)]);
   const endpoints = [first, second].map(({ port }) => `http://127.0.0.1:${port}`);
   first.refuse();
   await put(etcd, "10.0.0.1:1");
@@ -94,6 +101,7 @@ test("members that are down are passed over, and one that goes is followed by an
   await until("the set", () => told.addresses() === "10.0.0.1:1");
   assert.deepEqual(told.errors, []);
   first.accept();
+  await until("only the watch to be connected", () => second.accepted === 2 && second.connections === 1);
   second.refuse();
   await until("the first to be used", () => first.connections > 0);
   await put(etcd, "10.0.0.2:1");
@@ -103,8 +111,7 @@ test("members that are down are passed over, and one that goes is followed by an
 test("a watch that has gone silent is found out when connections fail", async (t) => {
   const etcd = await etcdForTest(t);
   if (etcd === undefined) return;
-  const proxy = await startTcpProxy({ port: etcd.port });
-  t.after(() => proxy.close());
+  const proxy = await proxyForTest(t, etcd);
   await put(etcd, "10.0.0.1:1");
   const discovery = { etcd: { endpoints: [`http://127.0.0.1:${proxy.port}`] }, min_refresh: "10ms" };
   const { told, resolver } = follow(t, ADDRESS, discovery);
