@@ -1,10 +1,21 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { BookService } from "#gen/book/v1/book_pb.ts";
 import { OrderService } from "#gen/order/v1/order_pb.ts";
 import { grpcClientsSection } from "./index.ts";
-import { failureOf, freePort, type Peer, startHttp1Peer, startPeer, startPool, until, within } from "./test-support.ts";
+import {
+  failureOf,
+  freePort,
+  type Peer,
+  type Routes,
+  startHttp1Peer,
+  startPeer,
+  startPool,
+  until,
+  within,
+} from "./test-support.ts";
 
 const GET_BOOK = "book.v1.BookService/GetBook";
 const FAST_BACKOFF = { initial: "5ms", max: "20ms" };
@@ -150,6 +161,54 @@ test("calls under way are not harmed by changes of the address, however often it
   await Promise.all(calls);
   await until(() => pool.states()[0]?.replacedChannels === undefined);
   await until(() => peers.reduce((sum, { sessions }) => sum + sessions.size, 0) <= 1);
+});
+
+test("reloads of everything, one after the other, harm no call and no stream", async (t) => {
+  const routes: Routes = (router) => {
+    router.service(BookService, { getBook: () => delay(3, {}), createBook: () => delay(3, {}) });
+    router.service(OrderService, {
+      async *watchOrder() {
+        for (let i = 0; i < 3; i++) yield await delay(3, {});
+      },
+    });
+  };
+  const [one, two, three] = await Promise.all([startPeer(t, routes), startPeer(t, routes), startPeer(t, routes)]);
+  // As many choices of each as no other has: all meet in time.
+  const addresses = [one.address, [one, two, three].map(({ address }) => address)];
+  const protocols = ["grpc", "connect", "grpc-web"];
+  const policies = ["pick_first", "round_robin", "least_request", "round_robin", "pick_first"];
+  const repeats = [
+    {},
+    { retry: { max: 2 } },
+    { hedge: { delay: "2ms" } },
+    {},
+    { timeout: "4s" },
+    {},
+    { idle_timeout: "1m" },
+  ];
+  const { pool, books } = startPool(t, { address: one.address });
+  const orders = pool.client("book-service", OrderService);
+  let isOver = false;
+  async function callOn(call: () => Promise<unknown>): Promise<void> {
+    while (!isOver) await call();
+  }
+  const watch = async () => {
+    let messages = 0;
+    for await (const _ of orders.watchOrder({ id: "o1" })) messages++;
+    assert.equal(messages, 3);
+  };
+  const calls = [() => books.getBook({ id: "b1" }), () => books.createBook({ title: "t" }), watch];
+  const load = Promise.all([...calls, ...calls, ...calls].map(callOn));
+  for (let i = 0; i < 60; i++) {
+    const [address, protocol, policy, repeat] = [addresses, protocols, policies, repeats].map(
+      (of) => of[i % of.length],
+    );
+    pool.update(configOf({ address, protocol, balancer: { policy }, ...(repeat as object) }));
+    await Promise.race([load, delay(i % 8)]);
+  }
+  isOver = true;
+  await within(10_000, load);
+  await until(() => pool.states()[0]?.replacedChannels === undefined && pool.states()[0]?.openCalls === 0);
 });
 
 test("a call that waits for a connection, or for its next attempt, is not ended by a change of the address", async (t) => {
