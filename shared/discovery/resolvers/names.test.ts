@@ -86,6 +86,20 @@ test("a host of SRV records that cannot be looked up does not hide the others", 
   await until("the set", () => told.addresses() === "10.0.0.1:1");
 });
 
+test("a host of SRV records that cannot be looked up any more keeps its last addresses", async (t) => {
+  const srv = [
+    { name: SERVICE, target: "a.test", port: 1 },
+    // dnsmasq refuses what is not below "test", unless it knows it.
+    { name: SERVICE, target: "b.example", port: 2 },
+  ];
+  const dnsmasq = await dnsmasqForTest(t, { hosts: { "a.test": ["10.0.0.1"], "b.example": ["10.0.0.2"] }, srv });
+  if (dnsmasq === undefined) return;
+  const { told } = follow(t, `srv://${dnsmasq.server}/${SERVICE}`, { dns: { refresh_interval: "100ms" } });
+  await until("the set", () => told.addresses() === "10.0.0.1:1,10.0.0.2:2");
+  await dnsmasq.serve({ hosts: { "a.test": ["10.0.0.3"] }, srv });
+  await until("the next set", () => told.addresses() === "10.0.0.2:2,10.0.0.3:1");
+});
+
 test("an SRV record of the root says that there is no such service", async (t) => {
   const dnsmasq = await dnsmasqForTest(t, { srv: [{ name: SERVICE, target: ".", port: 1 }] });
   if (dnsmasq === undefined) return;

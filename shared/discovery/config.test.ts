@@ -1,0 +1,36 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { discoverySection } from "./index.ts";
+
+function faultsOf(section: object): string[] {
+  const { error } = discoverySection.safeParse(section);
+  return (error?.issues ?? []).map(({ path, message }) => `${path.join(".")}: ${message}`);
+}
+
+test("everything has a default", () => {
+  assert.deepEqual(discoverySection.parse(undefined), {
+    etcd: { endpoints: ["http://127.0.0.1:2379"] },
+    consul: { address: "http://127.0.0.1:8500" },
+    k8s: { apiServer: "https://kubernetes.default.svc" },
+    dns: { refreshIntervalMs: 30_000 },
+    emptyGraceMs: 30_000,
+    minRefreshMs: 5_000,
+  });
+});
+
+test("a registry's address is http or https", () => {
+  const expected = 'expected "http://host:port" or "https://…"';
+  assert.deepEqual(faultsOf({ etcd: { endpoints: ["http://a:1", "a:1"] } }), [`etcd.endpoints.1: ${expected}`]);
+  assert.deepEqual(faultsOf({ consul: { address: "tcp://a:1" } }), [`consul.address: ${expected}`]);
+  assert.deepEqual(faultsOf({ k8s: { api_server: "https://" } }), [`k8s.api_server: ${expected}`]);
+  assert.equal(faultsOf({ etcd: { endpoints: [] } }).length, 1);
+});
+
+test("what belongs together is there together", () => {
+  assert.deepEqual(faultsOf({ etcd: { username: "a", cert_file: "x" } }), [
+    "etcd.key_file: needed with cert_file",
+    "etcd.password: needed with username",
+  ]);
+  assert.deepEqual(faultsOf({ etcd: { password: "a" } }), ["etcd.username: needed with password"]);
+  assert.deepEqual(faultsOf({ consul: { key_file: "x" } }), ["consul.cert_file: needed with key_file"]);
+});
