@@ -38,7 +38,10 @@ export function createOutlierSweep(options: OutlierSweepOptions): OutlierSweep {
   }
 
   return {
-    record,
+    record(address, ok) {
+      // One that is alone is never judged, and nobody would ever forget it.
+      if (addresses.length > 1) record(address, ok);
+    },
     isEjected,
     states,
     watch(next) {
