@@ -208,7 +208,8 @@ for (const variant of VARIANTS) {
       { hedge: { delay: "20ms", max: 2 } },
     );
     assert.equal((await within(users.sayHello({ name: "Ada" }))).message, "third");
-    assert.deepEqual(attempts, [null, "1", "2"]);
+    // Over HTTP/1.1 each has a connection of its own, and may overtake another.
+    assert.deepEqual(new Set(attempts), new Set([null, "1", "2"]));
     await until("the server to see it", () => signals.every(({ aborted }) => aborted));
     await until("no open call", () => pool.states()[0]?.openCalls === 0);
   });
