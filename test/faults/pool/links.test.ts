@@ -4,16 +4,16 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { startTcpProxy, until } from "#shared/testing";
 import { poolForTest, RETRY, reading, replicasForTest } from "../support/book-service.ts";
+import { startLink } from "../support/link.ts";
 import { assertNoFailures, startLoad } from "../support/load.ts";
-import { startSlowProxy } from "../support/slow-proxy.ts";
 
 test("5: of three replicas one answers late: it gets far fewer calls than each of the others, and no call fails", async (t) => {
   const replicas = await replicasForTest(t, 3);
   if (replicas === undefined) return;
   const [slow, ...quick] = replicas.first;
-  const proxy = await startSlowProxy(slow!.port, 200);
-  t.after(() => proxy.close());
-  const { books, state } = poolForTest(t, [`127.0.0.1:${proxy.port}`, ...quick.map(({ address }) => address)]);
+  const link = await startLink(slow!.port, 200);
+  t.after(() => link.close());
+  const { books, state } = poolForTest(t, [`127.0.0.1:${link.port}`, ...quick.map(({ address }) => address)]);
   const load = startLoad(reading(books, replicas.bookId));
   t.after(() => load.stop());
   // By then it is known who is slow.

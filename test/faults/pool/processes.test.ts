@@ -63,17 +63,17 @@ for (const [by, service] of Object.entries({
     const replicas = await replicasForTest(t, 3);
     if (replicas === undefined) return;
     const { books, state } = poolForTest(t, addressesOf(replicas.first), { ...service, keepalive: { timeout: "3s" } });
-    const load = startLoad(reading(books, replicas.bookId), { callers: 20, pauseMs: 25 });
+    const load = startLoad(reading(books, replicas.bookId), { callers: 8, pauseMs: 20 });
     t.after(() => load.stop());
     const [frozen] = replicas.first;
     // Code that runs for the first time is slow.
     await load.more(1_000);
     const calmFrom = performance.now();
-    await load.more(2_000);
+    await load.more(1_000);
     const frozenAt = performance.now();
     frozen!.freeze();
     await delay(SETTLE_MS);
-    await load.more(2_000);
+    await load.more(1_000);
     const calm = load.quantile(0.99, calmFrom, frozenAt);
     const frozenP99 = load.quantile(0.99, frozenAt + SETTLE_MS, performance.now());
     t.diagnostic(`p99: ${calm.toFixed(1)} ms when calm, ${frozenP99.toFixed(1)} ms with a frozen replica`);
