@@ -8,8 +8,8 @@ import type { RegistrationConfig } from "./config.ts";
 import type { Listing } from "./registration.ts";
 
 const granted = z.object({ ID: z.string() });
-/** Without a TTL the lease is gone. */
-const keptAlive = z.object({ TTL: z.string().optional() });
+/** A stream of one answer. Without a TTL the lease is gone. */
+const keptAlive = z.object({ result: z.object({ TTL: z.string().optional() }) });
 const counted = z.object({ count: z.string().optional() });
 const done = z.object({});
 
@@ -27,10 +27,8 @@ export function createEtcdListing(
   let lease: string | undefined;
 
   async function isAlive(id: string, signal: AbortSignal): Promise<boolean> {
-    for await (const { TTL } of client.stream("/v3/lease/keepalive", { ID: id }, keptAlive, signal)) {
-      return TTL !== undefined && TTL !== "0";
-    }
-    throw new RegistryError("etcd has not answered to a lease's renewal");
+    const { result } = await client.call("/v3/lease/keepalive", { ID: id }, keptAlive, signal);
+    return result.TTL !== undefined && result.TTL !== "0";
   }
 
   return {
