@@ -90,3 +90,23 @@ test("overdue answers make it ask at once, but not more than once in ten seconds
   assert.equal(pings.length, 2);
   assert.equal(link.isDead, false);
 });
+
+test("a peer that has sent something since it was last asked is asked again after a second", (t) => {
+  const { keepalive, link, pings, tick } = start(t, { timeMs: 0 });
+  keepalive.check();
+  link.bytes += 17;
+  pings[0]!();
+  link.bytes += 100;
+  tick(999);
+  keepalive.check();
+  assert.equal(pings.length, 1);
+  tick(1);
+  keepalive.check();
+  assert.equal(pings.length, 2);
+  // Its answer alone is nothing that it has sent.
+  link.bytes += 17;
+  pings[1]!();
+  tick(9_999);
+  keepalive.check();
+  assert.equal(pings.length, 2);
+});

@@ -29,6 +29,11 @@ export interface KeepaliveOptions {
  * however many answers are overdue.
  */
 const LEAST_MS_BETWEEN_CHECKS = 10_000;
+/**
+ * They begin to count anew with each answer that they send ("ping strikes"). A peer that has sent something since the
+ * last check may be asked so soon again: else one late answer would hide for long that it freezes just after.
+ */
+const LEAST_MS_AFTER_ANSWERS = 1_000;
 
 /** gRFC A8, with one thing more: while an answer to a ping is outstanding, the peer counts as unresponsive. */
 export function createKeepalive(options: KeepaliveOptions): Keepalive {
@@ -36,6 +41,7 @@ export function createKeepalive(options: KeepaliveOptions): Keepalive {
   let isResponsive = true;
   let lastCheckAt = Number.NEGATIVE_INFINITY;
   let bytesSeen = bytesRead();
+  let bytesAtLastAnswer = bytesSeen;
   let deadTimer: NodeJS.Timeout | undefined;
   // Looks once each `timeMs`, and not at each byte: a peer is asked between one and two of them after its last byte.
   const timer = timeMs > 0 ? setInterval(look, timeMs).unref() : undefined;
@@ -54,6 +60,7 @@ export function createKeepalive(options: KeepaliveOptions): Keepalive {
     setResponsive(false);
     options.ping(() => {
       clearTimeout(deadTimer);
+      bytesAtLastAnswer = bytesRead();
       setResponsive(true);
     });
     deadTimer = setTimeout(() => {
@@ -71,7 +78,9 @@ export function createKeepalive(options: KeepaliveOptions): Keepalive {
 
   return {
     check() {
-      if (performance.now() - lastCheckAt >= LEAST_MS_BETWEEN_CHECKS) ask();
+      const hasAnswered = bytesRead() > bytesAtLastAnswer;
+      const leastMs = hasAnswered ? LEAST_MS_AFTER_ANSWERS : LEAST_MS_BETWEEN_CHECKS;
+      if (performance.now() - lastCheckAt >= leastMs) ask();
     },
     isResponsive: () => isResponsive,
     stop() {

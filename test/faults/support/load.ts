@@ -18,11 +18,11 @@ export interface Load {
 }
 
 export interface LoadOptions {
-  /** How many callers there are. Default 24. */
+  /** How many callers there are. Default 20. */
   readonly callers?: number;
   /**
-   * What each waits between its calls. Default 4 ms: callers that never wait would only find out how the machine behaves
-   * when it has too much to do.
+   * What each waits between its calls. Default 40 ms, some 400 calls a second: callers that never wait would only find out
+   * how the machine behaves when it has too much to do, and under node:test each call costs more than a millisecond.
    */
   readonly pauseMs?: number;
 }
@@ -31,7 +31,7 @@ const MORE_TIMEOUT_MS = 20_000;
 
 /** Whoever starts it stops it. Failures are counted and end nothing. */
 export function startLoad(call: (n: number) => Promise<unknown>, options: LoadOptions = {}): Load {
-  const { callers = 24, pauseMs = 4 } = options;
+  const { callers = 20, pauseMs = 40 } = options;
   const failures = new Map<string, { count: number; readonly message: string }>();
   const times: { readonly beganAt: number; readonly ms: number }[] = [];
   let isOver = false;
