@@ -31,20 +31,22 @@ test("1 and 2: of three replicas one is killed: no call fails; started again at 
   await assertNoFailures(load);
 });
 
-test("3: replicas are rolled one by one, each by a new one at its port: no call fails", async (t) => {
-  const replicas = await replicasForTest(t, 3);
-  if (replicas === undefined) return;
-  const { books } = poolForTest(t, addressesOf(replicas.first));
-  const load = startLoad(reading(books, replicas.bookId));
-  t.after(() => load.stop());
-  await load.more(300);
-  for (const old of replicas.first) {
-    await old.stop();
-    await isCalled(await replicas.start(old.port), load);
-  }
-  await load.more(300);
-  await assertNoFailures(load);
-});
+for (const [http, service] of Object.entries({ "2": {}, "1.1": { protocol: "connect", http: "1.1" } })) {
+  test(`3: over HTTP/${http}, replicas are rolled one by one, each by a new one at its port: no call fails`, async (t) => {
+    const replicas = await replicasForTest(t, 3);
+    if (replicas === undefined) return;
+    const { books } = poolForTest(t, addressesOf(replicas.first), service);
+    const load = startLoad(reading(books, replicas.bookId));
+    t.after(() => load.stop());
+    await load.more(100);
+    for (const old of replicas.first) {
+      await old.stop();
+      await isCalled(await replicas.start(old.port), load);
+    }
+    await load.more(100);
+    await assertNoFailures(load);
+  });
+}
 
 /**
  * A p99 may be so much above the calm one: twice as much, or by as much as a machine of two cores, which runs all of this
