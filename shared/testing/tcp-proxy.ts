@@ -149,7 +149,8 @@ function startFlow(from: net.Socket, to: net.Socket, isStalled: () => boolean): 
 }
 
 function reset(socket: net.Socket): void {
-  // One that is not connected yet would be reset only when it is.
-  if (socket.connecting) socket.destroy();
+  // One that is not connected yet would be reset only when it is; one that is just ending would never close (Node 24).
+  const isEnding = socket.writableEnded && !socket.writableFinished;
+  if (socket.connecting || isEnding) socket.destroy();
   else socket.resetAndDestroy();
 }
