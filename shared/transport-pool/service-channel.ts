@@ -7,6 +7,7 @@ import { createEndpoint, type Health, type OwnedEndpoint } from "./balancing/end
 import { createEndpointSet } from "./balancing/endpoint-set.ts";
 import { createHealthWatch, type HealthWatch } from "./balancing/health-watch.ts";
 import { createOutlierSweep, type OutlierSweep } from "./balancing/outlier-sweep.ts";
+import { createRecovery } from "./balancing/recovery.ts";
 import { subsetOf } from "./balancing/subset.ts";
 import { transportTo } from "./calls/stock-transport.ts";
 import type { ServiceConfig } from "./config/service.ts";
@@ -42,12 +43,14 @@ export function createServiceChannel({ config, logger, discovery, random }: Serv
 
   function makeEndpoint({ address, weight, priority }: ResolvedEndpoint): OwnedEndpoint {
     const logConnection = createConnectionLog({ logger, service: name, peer: address });
+    const hasRecovered = createRecovery();
     let health: HealthWatch | undefined;
 
     function onChange(state: SubchannelState, cause?: Error): void {
       logConnection(state, cause);
       if (state === "ready") health?.start();
       else health?.stop();
+      if (hasRecovered(state, subchannel.isResponsive(), performance.now())) endpoint.forget();
       if (cause !== undefined) channel.refresh();
       channel.changed();
     }

@@ -22,6 +22,8 @@ export interface OwnedEndpoint extends Endpoint {
   weight: number;
   priority: number;
   health: Health;
+  /** It begins anew: how it has done so far says nothing any more. */
+  forget(): void;
 }
 
 export interface EndpointOptions {
@@ -41,6 +43,7 @@ export function createEndpoint(options: EndpointOptions): OwnedEndpoint {
       return inFlight;
     },
     latencyMs: (now) => latency.value(now),
+    forget: () => latency.forget(),
     begin() {
       inFlight++;
     },

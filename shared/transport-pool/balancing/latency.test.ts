@@ -112,3 +112,12 @@ test("whatever comes, the value is at least 0.1 ms, and no more than the slowest
     }
   }
 });
+
+test("what is forgotten is unknown, and the next answer is the first", () => {
+  const latency = createLatency();
+  latency.record(9_000, true, 0);
+  latency.forget();
+  assert.equal(latency.value(0), undefined);
+  latency.record(10, false, 1);
+  assert.equal(latency.value(1), 10);
+});

@@ -8,6 +8,8 @@ export interface Latency {
   record(ms: number, isFault: boolean, now: number): void;
   /** Milliseconds, never below 0.1; undefined when nothing is known: no answer yet, or none in the last minute. */
   value(now: number): number | undefined;
+  /** What was known says nothing any more. */
+  forget(): void;
 }
 
 /** After this long an old average has 37 % of the say. Finagle's is 10 s; a peer that is well again waits half as long. */
@@ -54,6 +56,9 @@ export function createLatency(): Latency {
       recordedAt = now;
     },
     value,
+    forget() {
+      recordedAt = undefined;
+    },
   };
 }
 
