@@ -274,6 +274,23 @@ test("the shipped configuration loads, and a service without messages stops the 
   assert.throws(() => createGatewayApp(unknown, { logger }), RangeError);
 });
 
+test("a policy of a method that does not exist, or must not have it, stops the start and is refused by a reload", (t) => {
+  const configWith = (methods: object) =>
+    gatewayConfigSection.parse({
+      server: { name: "gateway", host: "127.0.0.1", port: 0 },
+      grpc_clients: { services: [{ name: "order-service", address: "127.0.0.1:1", methods }] },
+    });
+  const running = createGatewayApp(configWith({}), { logger });
+  t.after(() => running.stop());
+  for (const [methods, fault] of [
+    [{ "order.v1.OrderService/GetOrdr": { timeout: "1s" } }, /GetOrdr.*no such method/],
+    [{ "order.v1.OrderService/CreateOrder": { hedge: { max: 1 } } }, /CreateOrder.*NO_SIDE_EFFECTS/],
+  ] as const) {
+    assert.throws(() => createGatewayApp(configWith(methods), { logger }), { name: "RangeError", message: fault });
+    assert.throws(() => running.reconfigure(configWith(methods)), { name: "RangeError", message: fault });
+  }
+});
+
 async function failure(call: Promise<unknown>): Promise<ConnectError> {
   const error = await call.then(
     () => assert.fail("the call should have failed"),

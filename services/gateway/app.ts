@@ -35,7 +35,8 @@ export interface GatewayApp extends App {
 /**
  * The way in from outside: every method of the configured services, in gRPC, gRPC-Web and Connect.
  *
- * @throws RangeError when a service is configured that is not in `exposed`
+ * @throws RangeError when a service is configured that is not in `exposed`, or something of a method that does not exist
+ * or does not allow it
  */
 export function createGatewayApp(config: GatewayConfig, overrides: GatewayAppOverrides = {}): GatewayApp {
   const { logger = createLogger({ name: config.server.name, config: config.log }) } = overrides;
@@ -46,7 +47,11 @@ export function createGatewayApp(config: GatewayConfig, overrides: GatewayAppOve
     discovery: config.discovery,
   });
   const forwarded = grpcClients.services.flatMap(({ name }) =>
-    exposedBy(name).map((service) => ({ service, name, transport: pool.transport(name), headers })),
+    exposedBy(name).map((service) => {
+      // Only for what it checks: that the configuration's methods are those of the service.
+      pool.client(name, service);
+      return { service, name, transport: pool.transport(name), headers };
+    }),
   );
   const server = createServer({
     config: config.server,

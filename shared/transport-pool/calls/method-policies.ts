@@ -40,7 +40,8 @@ export function createMethodPolicies(initial: ServiceConfig): MethodPolicies {
 
 /**
  * Retry and hedging go by the proto's `idempotency_level`: what has no side effects may be hedged, that and what is
- * idempotent may be retried. A method's own `retry` is taken at its word; no method's `hedge` is.
+ * idempotent may be retried. A method's own `retry` is taken at its word; no method's `hedge` is, also where nothing has
+ * called `check`.
  */
 function policyOf(method: DescMethod, config: ServiceConfig): MethodPolicy {
   const own: MethodConfig = config.methods[nameOf(method)] ?? {};
@@ -52,7 +53,7 @@ function policyOf(method: DescMethod, config: ServiceConfig): MethodPolicy {
     waitForReady: own.waitForReady ?? config.waitForReady,
     ...(breaker.enabled ? { breaker } : {}),
   };
-  if (typeof own.hedge === "object") return { ...base, hedge: own.hedge };
+  if (typeof own.hedge === "object" && hasNoEffects) return { ...base, hedge: own.hedge };
   if (typeof own.retry === "object") return { ...base, retry: own.retry };
   if (config.hedge !== undefined && own.hedge !== "off" && hasNoEffects) return { ...base, hedge: config.hedge };
   if (config.retry === undefined || own.retry === "off") return base;
