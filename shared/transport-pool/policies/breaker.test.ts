@@ -118,19 +118,62 @@ test("when a probe ends without a verdict, the next call is the probe", () => {
   assert.equal(breaker.state().state, "closed");
 });
 
-test("a probe that never ends keeps others out only for the open time, and has then nothing to say", () => {
+test("a probe that never ends keeps others out only for the open time", () => {
   const { breaker, begin, pass } = opened();
   pass(100);
-  const silent = begin();
+  begin();
   pass(99);
   assert.equal(begin(), undefined);
   pass(1);
   const next = begin();
   assert.equal(next?.isProbe, true);
-  silent?.end("failure");
-  assert.equal(breaker.state().state, "half_open");
   next?.end("success");
   assert.equal(breaker.state().state, "closed");
+});
+
+test("a probe whose verdict comes after the open time still decides, while no other has", () => {
+  const { breaker, begin, pass, now } = opened();
+  const begunAfter = (ms: number) => {
+    pass(ms);
+    return begin();
+  };
+  const [first, second, third] = [begunAfter(100), begunAfter(100), begunAfter(100)];
+  pass(50);
+  first?.end("none");
+  assert.deepEqual([breaker.state().state, breaker.state().retryAtMs], ["half_open", now() + 50]);
+  second?.end("failure");
+  assert.deepEqual([breaker.state().state, breaker.state().retryAtMs], ["open", now() + 200]);
+  third?.end("success");
+  assert.equal(breaker.state().state, "open");
+  const [slow, slower] = [begunAfter(200), begunAfter(100)];
+  pass(99);
+  slow?.end("success");
+  slower?.end("failure");
+  assert.equal(breaker.state().state, "closed");
+});
+
+test("for answers of any length the breaker closes with the first that comes after recovery", () => {
+  for (let seed = 1; seed <= 200; seed++) {
+    const { int } = chooser(seededRandom(seed));
+    const { breaker, begin, pass, now } = opened();
+    const note = `seed ${seed}`;
+    let underWay: { readonly probe: BreakerPass; readonly endsAt: number; readonly verdict: BreakerVerdict }[] = [];
+    const longestMs = int(1, 1_000);
+    const wellAt = now() + int(0, 2_000);
+    // Those that began while the peer was unwell may all have to end first, and open it for its longest time.
+    const giveUpAt = wellAt + 2 * longestMs + config.maxOpenMs + 200;
+    while (now() < wellAt || breaker.state().state !== "closed") {
+      assert.ok(now() < giveUpAt, note);
+      const probe = begin();
+      if (probe !== undefined) {
+        const verdict = now() < wellAt ? "failure" : "success";
+        underWay.push({ probe, endsAt: now() + int(Math.ceil(longestMs / 2), longestMs), verdict });
+      }
+      pass(5);
+      for (const { probe, verdict } of underWay.filter(({ endsAt }) => endsAt <= now())) probe.end(verdict);
+      underWay = underWay.filter(({ endsAt }) => endsAt > now());
+    }
+  }
 });
 
 test("calls that began before it opened say nothing about what came after", () => {

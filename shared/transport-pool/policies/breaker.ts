@@ -24,7 +24,7 @@ export interface BreakerPass {
 export type BreakerVerdict = "success" | "failure" | "none";
 
 export interface BreakerState {
-  /** `open` until the first call after `retryAtMs`; `half_open` while a single call tries the peer. */
+  /** `open` until the first call after `retryAtMs`; `half_open` while single calls try the peer. */
   readonly state: "closed" | "open" | "half_open";
   /** In the window, with a verdict; since it closed. */
   readonly calls: number;
@@ -45,7 +45,8 @@ const OPEN_FACTOR = 2;
 
 /**
  * Refusals are not counted, so that it cannot keep itself open, and it never gets stuck half-open: when a probe ends
- * without a verdict, or has none after `open`, the next call is the probe.
+ * without a verdict, or has none after `open`, the next call is a probe. An earlier one still decides when its verdict
+ * comes, since good answers may take longer than `open`: of the probes that are under way, the first verdict counts.
  */
 export function createBreaker({ config: initial, now, onChange }: BreakerOptions): Breaker {
   let config = initial;
@@ -55,6 +56,7 @@ export function createBreaker({ config: initial, now, onChange }: BreakerOptions
   let era = 0;
   let openMs = config.openMs;
   let retryAtMs = 0;
+  /** The latest: until it has ended, or `open` is over, there is no other. */
   let probe: BreakerPass | undefined;
 
   function snapshot(): BreakerState {
@@ -113,13 +115,11 @@ export function createBreaker({ config: initial, now, onChange }: BreakerOptions
   function beginProbe(): BreakerPass {
     retryAtMs = now() + config.openMs;
     probe = passOf(true, (verdict, pass) => {
-      if (probe !== pass) return;
-      probe = undefined;
       if (verdict === "success") close();
       else if (verdict === "failure") {
         openMs = Math.min(openMs * OPEN_FACTOR, config.maxOpenMs);
         open();
-      } else retryAtMs = now();
+      } else if (probe === pass) retryAtMs = now();
     });
     return probe;
   }
