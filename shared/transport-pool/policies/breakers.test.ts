@@ -151,6 +151,14 @@ async function read(res: Awaited<ReturnType<ReturnType<typeof setup>["call"]>>):
   for await (const _ of res.message);
 }
 
+/** Sends nothing, and ends as its signal says. */
+async function* quiet(signal: AbortSignal) {
+  yield* [];
+  await new Promise<never>((_, reject) => {
+    signal.addEventListener("abort", () => reject(ConnectError.from(signal.reason, Code.Canceled)));
+  });
+}
+
 test("a stream is judged by what it answers first", async (t) => {
   const { clock, call, stateOf } = setup(
     t,
@@ -165,22 +173,70 @@ test("a stream is judged by what it answers first", async (t) => {
   await clock.advance(0);
 });
 
-test("a stream that is left before it has answered anything does not count", async (t) => {
-  const { clock, call, stateOf } = setup(t, { with: streamAnswer(endless()) });
-  const leaving = new AbortController();
-  await clock.run(call(streamRequest(callOf({ breaker }), endless(), { signal: leaving.signal })));
-  leaving.abort();
+for (const [what, end] of [
+  ["its deadline passes", new ConnectError("the operation timed out", Code.DeadlineExceeded)],
+  ["it is left", new DOMException("left", "AbortError")],
+] as const) {
+  for (const [how, isRead] of [
+    ["while it is read", true],
+    ["unread", false],
+  ] as const) {
+    test(`a stream that has answered with headers alone when ${what}, ${how}, has gone well`, async (t) => {
+      const ending = new AbortController();
+      const { clock, call, stateOf } = setup(t, { with: streamAnswer(quiet(ending.signal)) });
+      const res = await call(streamRequest(callOf({ breaker }), endless(), { signal: ending.signal }));
+      const reading = isRead ? failureOf(read(res)) : undefined;
+      await clock.advance(0);
+      assert.deepEqual(stateOf(STREAM), { state: "closed", calls: 0, failures: 0 });
+      ending.abort(end);
+      await reading;
+      assert.deepEqual(stateOf(STREAM), { state: "closed", calls: 1, failures: 0 });
+    });
+  }
+}
+
+test("a stream whose deadline passes before its headers does not count", async (t) => {
+  const { clock, call, stateOf } = setup(t, {});
+  const request = streamRequest(callOf({ breaker }), endless(), { signal: deadlineSignal(10) });
+  assert.equal((await clock.run(failureOf(call(request)))).code, Code.DeadlineExceeded);
   assert.deepEqual(stateOf(STREAM), { state: "closed", calls: 0, failures: 0 });
 });
 
-test("each method has a breaker of its own; calls without one, or with it turned off, pass straight through", async (t) => {
+test("a peer whose answer says that its own deadline has passed is not unwell as far as a stream tells", async (t) => {
+  const { call, stateOf } = setup(t, { with: streamAnswer(failing(Code.DeadlineExceeded)) });
+  await failureOf(read(await call(streamRequest(callOf({ breaker }), endless()))));
+  assert.deepEqual(stateOf(STREAM), { state: "closed", calls: 1, failures: 0 });
+});
+
+test("a quiet stream closes the breaker by its headers; what fails after them counts, once", async (t) => {
+  const ending = new AbortController();
+  const { clock, call, stateOf } = setup(
+    t,
+    { with: Code.Internal },
+    { with: Code.Internal },
+    { with: streamAnswer(quiet(ending.signal)) },
+  );
+  const open = () => call(streamRequest(callOf({ breaker }), endless(), { signal: ending.signal }));
+  for (let i = 0; i < 2; i++) await failureOf(open());
+  assert.equal(stateOf(STREAM)?.state, "open");
+  await clock.advance(100);
+  const probe = await open();
+  assert.deepEqual(stateOf(STREAM), { state: "closed", calls: 0, failures: 0 });
+  const reading = failureOf(read(probe));
+  await clock.advance(0);
+  ending.abort(new ConnectError("reset", Code.Unavailable));
+  await reading;
+  assert.deepEqual(stateOf(STREAM), { state: "closed", calls: 1, failures: 1 });
+});
+
+test("each method has a breaker of its own; calls without one pass straight through", async (t) => {
   const { clock, call, sends, stateOf } = setup(t, { with: Code.Internal });
   for (let i = 0; i < 2; i++) await failureOf(call(unaryRequest(callOf({ breaker }))));
   await failureOf(call(streamRequest(callOf({ breaker }), endless())));
-  for (const one of [undefined, callOf({}), callOf({ breaker: { ...breaker, enabled: false } })]) {
+  for (const one of [undefined, callOf({})]) {
     await failureOf(call(unaryRequest(one)));
   }
-  assert.equal(sends.length, 6);
+  assert.equal(sends.length, 5);
   assert.equal(stateOf()?.state, "open");
   assert.equal(stateOf(STREAM)?.state, "closed");
   assert.equal(clock.timers(), 0);

@@ -30,8 +30,10 @@ export interface BreakersOptions {
  * Refuses calls of methods that fail too often: with UNAVAILABLE, and `rejected` as what says that it did not go out.
  *
  * What counts is what the peer has made of a call, after all of its attempts: faults by `isServerFault`, any other answer
- * as a success. What did not reach the peer and what this side has cancelled do not count. A stream is judged by the
- * first that it answers.
+ * as a success. What did not reach the peer and what this side has cancelled do not count.
+ *
+ * A stream's response headers are an answer, whose messages may come late or never: a stream that has them is a success,
+ * unless it fails with a fault before its first message. That its time is over is no fault then, and says nothing before.
  */
 export function createBreakers({ now = performance.now.bind(performance), onChange }: BreakersOptions = {}): Breakers {
   // No more than the contract has methods.
@@ -49,12 +51,12 @@ export function createBreakers({ now = performance.now.bind(performance), onChan
   const interceptor: Interceptor = (next) => (req) => {
     const call = req.contextValues.get(outgoingCallKey);
     const config = call?.policy.breaker;
-    if (call === undefined || config?.enabled !== true) return next(req);
+    if (call === undefined || config === undefined) return next(req);
     const method = `${req.service.typeName}/${req.method.name}`;
     const breaker = breakerOf(method, config);
     const pass = breaker.begin(config);
     if (pass === undefined) return Promise.reject(refusal(method, breaker.state(), now()));
-    return judged(next, req, { call, pass, startedAt: now() });
+    return judged(next, req, { call, pass, startedAt: now(), goOn: () => breaker.begin(config) });
   };
 
   return {
@@ -76,6 +78,8 @@ interface Judged {
   readonly call: OutgoingCall;
   readonly pass: BreakerPass;
   readonly startedAt: number;
+  /** Lets the call go on as another one of the same breaker. */
+  readonly goOn: () => BreakerPass | undefined;
 }
 
 async function judged(next: Parameters<Interceptor>[0], req: UnaryRequest | StreamRequest, context: Judged) {
@@ -86,43 +90,59 @@ async function judged(next: Parameters<Interceptor>[0], req: UnaryRequest | Stre
     pass.end("success");
     return res;
   } catch (error) {
-    pass.end(verdictOf(error, req.signal, context));
+    pass.end(verdictOf(error, req, context));
     throw error;
   }
 }
 
 function judgedByAnswer(res: StreamResponse, signal: AbortSignal, context: Judged): StreamResponse {
-  const { pass } = context;
-  // Whoever leaves a stream unread says nothing of it. The signal also fires when one has ended well.
-  const onAbort = () => pass.end(verdictOf(signal.reason, signal, context));
+  const pass = context.pass.isProbe ? passAfterProbe(context) : context.pass;
+  // Whoever leaves a stream leaves one that was answered. The signal also fires when one has ended well.
+  const onAbort = () => pass?.end(verdictAfterHeaders(signal.reason));
   if (signal.aborted) onAbort();
   else signal.addEventListener("abort", onAbort, { once: true });
 
   async function* observed() {
     try {
       for await (const item of res.message) {
-        pass.end("success");
+        pass?.end("success");
         yield item;
       }
     } catch (error) {
-      pass.end(verdictOf(error, signal, context));
+      pass?.end(verdictAfterHeaders(signal.aborted ? signal.reason : error));
       throw error;
     }
-    pass.end("success");
+    pass?.end("success");
   }
   return { ...res, message: observed() };
+}
+
+function verdictAfterHeaders(error: unknown): BreakerVerdict {
+  const { code } = ConnectError.from(error, Code.Canceled);
+  return isServerFault(code) && code !== Code.DeadlineExceeded ? "failure" : "success";
+}
+
+/** Other calls do not wait for a quiet stream's first message. From its headers on it is a call of a closed breaker. */
+function passAfterProbe({ pass, goOn }: Judged): BreakerPass | undefined {
+  pass.end("success");
+  return goOn();
 }
 
 /** As a probe, a call that had less than this share of the usual time and has run out of it says nothing. */
 const ENOUGH_TIME = 0.5;
 
-function verdictOf(error: unknown, signal: AbortSignal, { call, pass, startedAt }: Judged): BreakerVerdict {
+function verdictOf(
+  error: unknown,
+  { signal, stream }: UnaryRequest | StreamRequest,
+  { call, pass, startedAt }: Judged,
+): BreakerVerdict {
   if (unsentKind(error) !== undefined) return "none";
   const { code } = ConnectError.from(signal.aborted ? signal.reason : error, Code.Canceled);
   if (code === Code.Canceled) return "none";
   if (!isServerFault(code)) return "success";
   if (code === Code.DeadlineExceeded) {
-    if (call.tried.size === 0) return "none";
+    // Many servers send a stream's headers only with its first message, which may be long in coming.
+    if (call.tried.size === 0 || stream) return "none";
     const givenMs = (call.deadlineMs ?? Number.POSITIVE_INFINITY) - startedAt;
     if (pass.isProbe && givenMs < call.policy.timeoutMs * ENOUGH_TIME) return "none";
   }
