@@ -59,7 +59,7 @@ const SETTLE_MS = 2_000;
 
 for (const [by, service] of Object.entries({
   "attempts with a timeout": { retry: { ...RETRY, attempt_timeout: "300ms" } },
-  hedges: { retry: undefined, hedge: { delay: "100ms", max: 2 } },
+  hedges: { retry: undefined, hedge: { delay: "50ms", max: 2 } },
 })) {
   test(`4: of three replicas one is frozen: by ${by}, no call fails and soon none is slow; thawed, it is called again`, async (t) => {
     const replicas = await replicasForTest(t, 3);
