@@ -13,6 +13,10 @@ export interface OutgoingCall {
   readonly tried: Set<string>;
   /** Where the latest attempt went. */
   peer?: string;
+  /** To be called when an endpoint has been picked for an attempt: its time begins. */
+  onPick?: (() => void) | undefined;
+  /** To be called when an attempt is sent again, since no peer has worked on it: its time has not begun. */
+  onUnpick?: (() => void) | undefined;
 }
 
 /** Where the interceptors of the pool find the call that they work for. */

@@ -47,6 +47,7 @@ export function resendInterceptor({ now = performance.now.bind(performance) }: R
         }
         sending.abandon();
         if (kind === "refused") refused.add(call);
+        call.onUnpick?.();
         const header = furtherHeaders(req.header, { previousAttempts: 0, deadlineMs: call.deadlineMs, now: now() });
         request = { ...req, header };
       }

@@ -157,6 +157,35 @@ test("an attempt that takes longer than attempt_timeout is cancelled, and the ne
   assert.equal(throttle.tokens(), 99.1);
 });
 
+test("the time of an attempt begins when a peer is picked: waiting for one is no attempt that fails", async (t) => {
+  const policy = { waitForReady: true, retry: { ...defaultRetry, attemptTimeoutMs: 300 } };
+  const { clock, call, times, throttle } = setup(t, { pickedAfterMs: 4_000, with: "ok", afterMs: 299 });
+  const out = callOf(policy, 6_000);
+  await clock.run(call(unaryRequest(out)));
+  assert.deepEqual(times(), [1_000]);
+  assert.equal(clock.now(), 5_299);
+  assert.equal(throttle.tokens(), 100);
+  assert.equal(clock.timers(), 0);
+  assert.deepEqual([out.onPick, out.onUnpick], [undefined, undefined]);
+});
+
+test("an attempt that is sent again, since it never left, waits for its next peer as long as for its first", async (t) => {
+  const policy = { waitForReady: true, retry: { ...defaultRetry, attemptTimeoutMs: 300 } };
+  const clock = fakeClock(t);
+  const throttle = createRetryThrottle({ maxTokens: 100, tokenRatio: 0.1 });
+  const peer = scriptedPeer(
+    clock,
+    { with: unsent("unsent", "the connection has gone"), afterMs: 200 },
+    { pickedAfterMs: 1_000, with: "ok", afterMs: 299 },
+  );
+  const resent = resendInterceptor({ now: clock.now })(peer.next);
+  const call = retryInterceptor({ throttle, random: () => 0.5, now: clock.now })(resent);
+  await clock.run(call(unaryRequest(callOf(policy))));
+  assert.deepEqual(peer.times(), [1_000, 1_200]);
+  assert.equal(clock.now(), 2_499);
+  assert.equal(throttle.tokens(), 100);
+});
+
 test("when each attempt took too long, that is how the call fails", async (t) => {
   const policy = { retry: { ...defaultRetry, max: 1, attemptTimeoutMs: 300 } };
   const { clock, call, sends } = setup(t, {});

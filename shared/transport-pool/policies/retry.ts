@@ -65,6 +65,9 @@ async function sendWithRetries(
   let request = req;
   for (let attempts = 1; ; attempts++) {
     const attempt = createAttemptSignal(req.signal, policy.retry?.attemptTimeoutMs);
+    // While no peer is there to take its time, the attempt has as long as the call: `wait_for_ready` says how to wait.
+    call.onPick = attempt.startTimer;
+    call.onUnpick = attempt.stopTimer;
     const sending = replay.begin(request.signal === attempt.signal ? request : { ...request, signal: attempt.signal });
     try {
       const res = await next(sending.request);
@@ -87,6 +90,9 @@ async function sendWithRetries(
         now: now(),
       });
       request = { ...req, header };
+    } finally {
+      call.onPick = undefined;
+      call.onUnpick = undefined;
     }
   }
 }

@@ -200,6 +200,8 @@ export interface Step {
   readonly afterMs?: number;
   /** A code, an error, or an answer. Default: never any. */
   readonly with?: Code | Error | "ok" | StreamResponse | undefined;
+  /** Only then is a peer picked, which `afterMs` counts from. Default: at once. */
+  readonly pickedAfterMs?: number;
 }
 
 export interface Send {
@@ -215,7 +217,7 @@ export function scriptedPeer(clock: Pick<FakeClock, "now">, ...script: readonly 
   const next: Parameters<Interceptor>[0] = (req) => {
     const step = script[Math.min(sends.length, script.length - 1)] ?? script[0];
     sends.push({ at: clock.now(), req, header: new Headers(req.header) });
-    req.contextValues.get(outgoingCallKey)?.tried.add("127.0.0.1:9002");
+    const call = req.contextValues.get(outgoingCallKey);
     return new Promise((resolve, reject) => {
       const { signal } = req;
       const onAbort = () => reject(ConnectError.from(signal.reason, Code.Canceled));
@@ -227,9 +229,16 @@ export function scriptedPeer(clock: Pick<FakeClock, "now">, ...script: readonly 
         else if (typeof step.with === "object") resolve(step.with);
         else reject(new ConnectError("scripted", step.with));
       };
-      if (step.with === undefined) return;
-      if (step.afterMs === undefined) answer();
-      else setTimeout(answer, step.afterMs);
+      const picked = () => {
+        if (signal.aborted) return;
+        call?.tried.add("127.0.0.1:9002");
+        call?.onPick?.();
+        if (step.with === undefined) return;
+        if (step.afterMs === undefined) answer();
+        else setTimeout(answer, step.afterMs);
+      };
+      if (step.pickedAfterMs === undefined) picked();
+      else setTimeout(picked, step.pickedAfterMs);
     });
   };
   return { next, sends, times: () => sends.map(({ at }) => at) };
