@@ -1,7 +1,7 @@
 import type { SubchannelState } from "../connections/subchannel.ts";
 
 /** How long a peer must have been silent for its first sign of life to be a new beginning. */
-const LONG_SILENCE_MS = 2_000;
+const LONG_SILENCE_MS = 1_000;
 
 /**
  * Tells when a peer begins anew, so that its old latency says nothing any more: it is connected to again, or gives a sign

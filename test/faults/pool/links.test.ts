@@ -51,7 +51,7 @@ for (const [how, keepalive] of Object.entries({
     await until("it to be left alone", () => endpoint()?.responsive === false || endpoint()?.state !== "ready");
     if (keepalive.timeout === "500ms") await until("its connection to go", () => endpoint()?.state !== "ready");
     const before = cut!.calls();
-    await load.more(600);
+    await load.more(1_000);
     // What was on its way when the link broke.
     assert.ok(cut!.calls() - before <= 24, `${cut!.calls() - before} calls got through`);
 
