@@ -1,7 +1,7 @@
 import { createDatabase, type Embedded } from "#shared/database";
 import { createRegistration } from "#shared/discovery";
 import { createEventBus, createInbox, createOutbox, type InProcessBroker } from "#shared/event-bus";
-import { type App, createLifecycle, createReadiness } from "#shared/lifecycle";
+import { type App, createLifecycle, createReadiness, warnOfRestart } from "#shared/lifecycle";
 import { createLogger, type Logger } from "#shared/logging";
 import { createAdminServer, createServer } from "#shared/server";
 import { createTransportPool } from "#shared/transport-pool";
@@ -25,7 +25,7 @@ export interface BookAppOverrides {
 export interface BookApp extends App {
   /** Where it listens, once started. */
   readonly url: string;
-  /** Calls to come go by the `grpc_clients` of this configuration; its other parts need a restart. */
+  /** Calls to come go by the `grpc_clients` of this configuration; for its other parts a warning asks for a restart. */
   reconfigure(config: BookConfig): void;
   /** The use cases, for what runs in the same process. */
   readonly books: Books;
@@ -102,7 +102,10 @@ export function createBookApp(config: BookConfig, overrides: BookAppOverrides = 
     const registration = createRegistration(config.registration, { discovery: config.discovery, logger });
     lifecycle.add({
       name: "registration",
-      start: () => registration.start(),
+      // Nobody is to call an instance that cannot answer yet, as while its database is away.
+      start: () => {
+        readiness.onceReady(() => registration.start());
+      },
       stop: (signal) => registration.stop(signal),
     });
   }
@@ -112,7 +115,10 @@ export function createBookApp(config: BookConfig, overrides: BookAppOverrides = 
     books,
     start: () => lifecycle.start(),
     stop: () => lifecycle.stop(),
-    reconfigure: (next) => pool.update(next.grpcClients),
+    reconfigure(next) {
+      pool.update(next.grpcClients);
+      warnOfRestart({ logger, inForce: config, next, taken: ["grpcClients"] });
+    },
     ready: (signal) => database.ready(signal),
     get url() {
       return server.url;

@@ -6,7 +6,7 @@ import { BookService } from "#gen/book/v1/book_pb.ts";
 import { OrderService } from "#gen/order/v1/order_pb.ts";
 import { UserService } from "#gen/user/v1/user_pb.ts";
 import { contextHeaders } from "#shared/call-context";
-import { type App, createLifecycle, createReadiness } from "#shared/lifecycle";
+import { type App, createLifecycle, createReadiness, warnOfRestart } from "#shared/lifecycle";
 import { createLogger, type Logger } from "#shared/logging";
 import { createAdminServer, createServer } from "#shared/server";
 import { createTransportPool } from "#shared/transport-pool";
@@ -28,7 +28,7 @@ export interface GatewayAppOverrides {
 export interface GatewayApp extends App {
   /** Where it listens, once started. */
   readonly url: string;
-  /** Calls to come go by the `grpc_clients` of this configuration; its other parts need a restart. */
+  /** Calls to come go by the `grpc_clients` of this configuration; for its other parts a warning asks for a restart. */
   reconfigure(config: GatewayConfig): void;
 }
 
@@ -80,7 +80,10 @@ export function createGatewayApp(config: GatewayConfig, overrides: GatewayAppOve
     logger,
     start: () => lifecycle.start(),
     stop: () => lifecycle.stop(),
-    reconfigure: (next) => pool.update(next.grpcClients),
+    reconfigure(next) {
+      pool.update(next.grpcClients);
+      warnOfRestart({ logger, inForce: config, next, taken: ["grpcClients"] });
+    },
     get url() {
       return server.url;
     },

@@ -1,7 +1,7 @@
 import { createDatabase, type Embedded } from "#shared/database";
 import { createRegistration } from "#shared/discovery";
 import { createEventBus, createInbox, createOutbox, type InProcessBroker } from "#shared/event-bus";
-import { type App, createLifecycle, createReadiness } from "#shared/lifecycle";
+import { type App, createLifecycle, createReadiness, warnOfRestart } from "#shared/lifecycle";
 import { createLogger, type Logger } from "#shared/logging";
 import { createAdminServer, createServer } from "#shared/server";
 import { createTransportPool } from "#shared/transport-pool";
@@ -25,7 +25,7 @@ export interface UserAppOverrides {
 export interface UserApp extends App {
   /** Where it listens, once started. */
   readonly url: string;
-  /** Calls to come go by the `grpc_clients` of this configuration; its other parts need a restart. */
+  /** Calls to come go by the `grpc_clients` of this configuration; for its other parts a warning asks for a restart. */
   reconfigure(config: UserConfig): void;
   /** The use cases, for what runs in the same process. */
   readonly users: Users;
@@ -103,7 +103,10 @@ export function createUserApp(config: UserConfig, overrides: UserAppOverrides = 
     const registration = createRegistration(config.registration, { discovery: config.discovery, logger });
     lifecycle.add({
       name: "registration",
-      start: () => registration.start(),
+      // Nobody is to call an instance that cannot answer yet, as while its database is away.
+      start: () => {
+        readiness.onceReady(() => registration.start());
+      },
       stop: (signal) => registration.stop(signal),
     });
   }
@@ -113,7 +116,10 @@ export function createUserApp(config: UserConfig, overrides: UserAppOverrides = 
     users,
     start: () => lifecycle.start(),
     stop: () => lifecycle.stop(),
-    reconfigure: (next) => pool.update(next.grpcClients),
+    reconfigure(next) {
+      pool.update(next.grpcClients);
+      warnOfRestart({ logger, inForce: config, next, taken: ["grpcClients"] });
+    },
     ready: (signal) => database.ready(signal),
     get url() {
       return server.url;

@@ -1,3 +1,4 @@
+export { changedSections } from "./changed-sections.ts";
 export { ConfigError, type ConfigFault } from "./config-error.ts";
 export { type DurationLimits, duration } from "./duration.ts";
 export { configFile, type LoadConfigOptions, loadConfig } from "./load-config.ts";

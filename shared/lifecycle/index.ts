@@ -8,3 +8,4 @@ export {
   type ReadinessState,
 } from "./readiness.ts";
 export { type App, type ReconfigurableApp, type RunOptions, type RunProcess, run } from "./run.ts";
+export { type RestartWarningOptions, warnOfRestart } from "./warn-of-restart.ts";

@@ -53,6 +53,24 @@ test("listeners hear each change and only changes, until they unsubscribe", () =
   assert.equal(heard.length, 4);
 });
 
+test("who waits until it is ready hears of it once: at once, later, or not any more", () => {
+  const readiness = createReadiness();
+  const heard: string[] = [];
+  readiness.onceReady(() => heard.push("at once"));
+  assert.deepEqual(heard, ["at once"]);
+  const database = readiness.component("database");
+  const bus = readiness.component("bus");
+  readiness.onceReady(() => heard.push("later"));
+  readiness.onceReady(() => heard.push("not any more"))();
+  database.ready();
+  assert.deepEqual(heard, ["at once"]);
+  bus.ready();
+  assert.deepEqual(heard, ["at once", "later"]);
+  bus.notReady("gone");
+  bus.ready();
+  assert.deepEqual(heard, ["at once", "later"]);
+});
+
 test("a state that was handed out does not change afterwards", () => {
   const readiness = createReadiness();
   const database = readiness.component("database");

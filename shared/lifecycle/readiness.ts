@@ -13,6 +13,12 @@ export interface Readiness {
    * @returns how to unsubscribe
    */
   subscribe(listener: (state: ReadinessState) => void): () => void;
+  /**
+   * Calls the listener once: now, or when the app is first ready. It must not throw.
+   *
+   * @returns how to wait no longer
+   */
+  onceReady(listener: () => void): () => void;
   /** Not ready from now on and for good, whatever the components say: the app is going away. */
   drain(reason: string): void;
 }
@@ -62,6 +68,13 @@ export function createReadiness(): Readiness {
     changed();
   }
 
+  function subscribe(listener: (state: ReadinessState) => void): () => void {
+    listeners.add(listener);
+    return () => {
+      listeners.delete(listener);
+    };
+  }
+
   return {
     component(name) {
       if (components.has(name)) throw new Error(`there is a component named ${name} already`);
@@ -72,11 +85,18 @@ export function createReadiness(): Readiness {
       };
     },
     state: () => state,
-    subscribe(listener) {
-      listeners.add(listener);
-      return () => {
-        listeners.delete(listener);
-      };
+    subscribe,
+    onceReady(listener) {
+      if (state.ready) {
+        listener();
+        return () => {};
+      }
+      const unsubscribe = subscribe(({ ready }) => {
+        if (!ready) return;
+        unsubscribe();
+        listener();
+      });
+      return unsubscribe;
     },
     drain(reason) {
       if (draining !== undefined) return;

@@ -1,0 +1,99 @@
+// What the bookshop's apps have in common: how they take on a configuration, and when they list themselves.
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { type TestContext, test } from "node:test";
+import type { App } from "#shared/lifecycle";
+import type { Logger } from "#shared/logging";
+import { embeddedForTest, recordLog, silent, until } from "#shared/testing";
+import { createBookApp } from "../services/book/app.ts";
+import { bookConfigSection } from "../services/book/config.ts";
+import { createGatewayApp } from "../services/gateway/app.ts";
+import { gatewayConfigSection } from "../services/gateway/config.ts";
+import { createOrderApp } from "../services/order/app.ts";
+import { orderConfigSection } from "../services/order/config.ts";
+import { createUserApp } from "../services/user/app.ts";
+import { userConfigSection } from "../services/user/config.ts";
+
+const peers = ["user-service", "book-service"].map((name) => ({ name, address: "127.0.0.1:1" }));
+const server = { name: "it", host: "127.0.0.1", port: 0 };
+const yaml = { server, grpc_clients: { services: peers } };
+const embedded = await embeddedForTest();
+
+interface Overrides {
+  readonly logger: Logger;
+  readonly embedded?: typeof embedded;
+}
+
+/** How to make an app of what a YAML says, and to hand it another one. */
+function making<Config>(
+  schema: { parse(yaml: object): Config },
+  create: (config: Config, overrides: Overrides) => App & { reconfigure(config: Config): void },
+) {
+  return (yaml: object, overrides: Overrides) => {
+    const app = create(schema.parse(yaml), overrides);
+    return { app, reconfigure: (next: object) => app.reconfigure(schema.parse(next)) };
+  };
+}
+
+const stored = {
+  user: making(userConfigSection, createUserApp),
+  book: making(bookConfigSection, createBookApp),
+  order: making(orderConfigSection, createOrderApp),
+};
+const all = { ...stored, gateway: making(gatewayConfigSection, createGatewayApp) };
+
+for (const [name, make] of Object.entries(all)) {
+  test(`${name}: a reload warns once of what needs a restart, and of nothing when there is none`, async (t) => {
+    const { logger, lines } = recordLog();
+    const warned = () => lines.flatMap(({ level, sections }) => (level === "warn" && sections ? [sections] : []));
+    const { app, reconfigure } = make(yaml, { logger, embedded });
+    t.after(() => app.stop());
+    const calls = { grpc_clients: { services: peers.map((peer) => ({ ...peer, timeout: "1s" })) } };
+    reconfigure({ ...yaml, ...calls });
+    assert.deepEqual(warned(), []);
+    reconfigure({ ...yaml, ...calls, server: { ...server, max_timeout: "1s" }, discovery: { empty_grace: "1s" } });
+    reconfigure({ ...yaml, log: { level: "debug" } });
+    assert.deepEqual(warned(), [["server", "discovery"], ["log"]]);
+  });
+}
+
+/** An agent of Consul that takes everything and answers nothing; what it was asked, in order. */
+async function agent(t: TestContext) {
+  const asked: string[] = [];
+  const server = createServer((request, response) => {
+    asked.push(`${request.method} ${request.url?.replace(/\?.*/, "")}`);
+    request.resume();
+    response.end();
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  const registration = { address: "consul:///it", advertise: "127.0.0.1:9999" };
+  const address = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return { asked, yaml: { ...yaml, registration, discovery: { consul: { address } } } };
+}
+
+for (const [name, make] of Object.entries(stored)) {
+  test(`${name}: it lists itself when it is ready, and not before`, async (t) => {
+    const { asked, yaml } = await agent(t);
+    const away = make({ ...yaml, database: { url: "postgres://it@127.0.0.1:1/it" } }, { logger: silent });
+    await away.app.start();
+    await away.app.stop();
+    // Not even a withdrawal: there is none without a registration.
+    assert.deepEqual(asked, []);
+
+    const ready = make(yaml, { logger: silent, embedded });
+    t.after(() => ready.app.stop());
+    await ready.app.start();
+    await until("it is listed", () => asked.length > 0);
+    assert.match(asked[0] ?? "", /^PUT \/v1\/agent\/service\/register/);
+    await ready.app.stop();
+    assert.match(asked.at(-1) ?? "", /^PUT \/v1\/agent\/service\/deregister/);
+  });
+}
