@@ -21,14 +21,20 @@ export interface SrvRecords {
 
 /** DNS. That a name does not exist is an answer; that nobody can say is a failure. */
 export interface NameService {
-  /** @throws RegistryError when no server can say, Error when the signal fires */
-  addresses(host: string, signal: AbortSignal): Promise<Addresses>;
+  /**
+   * @param known what it was the last time. A server that cannot say what the IPv4 addresses are may still know those of
+   *   IPv6, and the other way round (RFC 4074): that is an answer unless addresses would be lost by it
+   * @throws RegistryError when no server can say, Error when the signal fires
+   */
+  addresses(host: string, signal: AbortSignal, known?: readonly string[]): Promise<Addresses>;
   /** @throws RegistryError when no server can say, Error when the signal fires */
   srv(name: string, signal: AbortSignal): Promise<SrvRecords>;
 }
 
 const ATTEMPT_MS = 2_000;
 const ATTEMPTS = 2;
+/** As `isIP` counts them, in the order in which they are asked for. */
+const FAMILIES = [4, 6] as const;
 const NOTHING_THERE: ReadonlySet<unknown> = new Set(["ENOTFOUND", "ENODATA"]);
 
 /**
@@ -58,18 +64,17 @@ export function createNameService(server: string | undefined): NameService {
   }
 
   return {
-    async addresses(host, signal) {
+    async addresses(host, signal, known = []) {
       if (isIP(host) !== 0) return { addresses: [host] };
       if (server === undefined) return lookUp(host, signal);
       const answers = await ask(signal, (resolver) =>
         Promise.all([orWhy(resolver.resolve4(host)), orWhy(resolver.resolve6(host))]),
       );
       const addresses = answers.flatMap(({ found = [] }) => found);
-      if (addresses.length > 0) return { addresses };
-      // One family has none, and of the other nothing is known: then nothing is known.
-      const failed = answers.find(({ why }) => why !== undefined && !isNothingThere(why));
+      const wanted = FAMILIES.map((family) => addresses.length === 0 || known.some((one) => isIP(one) === family));
+      const failed = answers.find(({ why }, index) => wanted[index] && why !== undefined && !isNothingThere(why));
       if (failed !== undefined) throw failure(host, failed.why);
-      return nothing(host, answers[0]?.why);
+      return addresses.length > 0 ? { addresses } : nothing(host, answers[0]?.why);
     },
     async srv(name, signal) {
       const { found, why } = await ask(signal, (resolver) => orWhy(resolver.resolveSrv(name)));

@@ -7,10 +7,12 @@ import type { Source } from "../resolving/source.ts";
 /** The addresses of a name, IPv4 and IPv6. */
 export function createDnsSource({ server, host, port }: DnsTarget, refreshIntervalMs: number): Source {
   const names = createNameService(server);
+  let known: readonly string[] = [];
   return {
     pauseMs: refreshIntervalMs,
     async follow(found, signal) {
-      const { addresses, why } = await names.addresses(host, signal);
+      const { addresses, why } = await names.addresses(host, signal, known);
+      known = addresses;
       found(
         addresses.map((address) => endpointAt(joinHostPort(address, port))),
         why,

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { dnsmasqForTest, until } from "#shared/testing";
+import { SERVFAIL, startFakeNameServer } from "../test-support/fake-name-server.ts";
 import { follow } from "../test-support/follow.ts";
 
 const SERVICE = "_grpc._tcp.book.test";
@@ -47,6 +48,37 @@ test("a server that will not answer knows nothing: that is no empty set", async 
   await until("an error", () => told.errors.length > 0);
   assert.match(told.errors[0]?.message ?? "", /^DNS cannot say what book\.example is: .*EREFUSED/);
   assert.equal(told.sets.length, 0);
+});
+
+for (const [what, half] of [
+  ["IPv4", { a: SERVFAIL, aaaa: [[0xfd, ...Array<number>(14).fill(0), 1]] }],
+  ["IPv6", { a: [[10, 0, 0, 1]], aaaa: SERVFAIL }],
+] as const) {
+  test(`while nobody can say what the ${what} addresses are, the set stays as it was`, async (t) => {
+    const names = await startFakeNameServer();
+    t.after(() => names.close());
+    const whole = { a: [[10, 0, 0, 1]], aaaa: [[0xfd, ...Array<number>(14).fill(0), 1]] };
+    names.answer(whole);
+    const { told } = follow(t, `dns://${names.address}/book.test:1`, { dns: { refresh_interval: "100ms" } });
+    await until("the set", () => told.addresses() === "10.0.0.1:1,[fd00::1]:1");
+    names.answer(half);
+    await until("an error", () => told.errors.length > 0);
+    assert.match(told.errors[0]?.message ?? "", /^DNS cannot say what book\.test is: .*ESERVFAIL/);
+    assert.equal(told.sets.length, 1);
+    names.answer({ a: whole.a, aaaa: [] });
+    await until("the next set", () => told.addresses() === "10.0.0.1:1");
+  });
+}
+
+test("a server that knows nothing of IPv6 does not hide what it knows of IPv4", async (t) => {
+  const names = await startFakeNameServer();
+  t.after(() => names.close());
+  names.answer({ a: [[10, 0, 0, 1]], aaaa: SERVFAIL });
+  const { told } = follow(t, `dns://${names.address}/book.test:1`, { dns: { refresh_interval: "100ms" } });
+  await until("the set", () => told.addresses() === "10.0.0.1:1");
+  names.answer({ a: [[10, 0, 0, 2]], aaaa: SERVFAIL });
+  await until("the next set", () => told.addresses() === "10.0.0.2:1");
+  assert.deepEqual(told.errors, []);
 });
 
 test("SRV records bring priorities and weights; a weight of 0 gets some, and hosts share theirs", async (t) => {

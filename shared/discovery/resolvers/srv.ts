@@ -16,7 +16,7 @@ export function createSrvSource({ server, name }: SrvTarget, refreshIntervalMs: 
   async function addressesOf(hosts: readonly string[], signal: AbortSignal): Promise<void> {
     const latest = new Map<string, readonly string[]>();
     let failure: unknown;
-    for (const [host, answer] of await lookUpAll(names, hosts, signal)) {
+    for (const [host, answer] of await lookUpAll(names, hosts, signal, known)) {
       const addresses = answer instanceof Error ? known.get(host) : answer;
       if (answer instanceof Error) failure ??= answer;
       if (addresses !== undefined) latest.set(host, addresses);
@@ -42,10 +42,15 @@ export function createSrvSource({ server, name }: SrvTarget, refreshIntervalMs: 
   };
 }
 
-async function lookUpAll(names: NameService, hosts: readonly string[], signal: AbortSignal) {
+async function lookUpAll(
+  names: NameService,
+  hosts: readonly string[],
+  signal: AbortSignal,
+  known: ReadonlyMap<string, readonly string[]>,
+) {
   const lookUp = async (host: string): Promise<readonly [string, readonly string[] | Error]> => {
     try {
-      return [host, (await names.addresses(host, signal)).addresses];
+      return [host, (await names.addresses(host, signal, known.get(host))).addresses];
     } catch (error) {
       signal.throwIfAborted();
       return [host, error instanceof Error ? error : new Error(String(error))];
