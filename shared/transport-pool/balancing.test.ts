@@ -6,6 +6,7 @@ import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Client, Code, ConnectError } from "@connectrpc/connect";
 import { BookService } from "#gen/book/v1/book_pb.ts";
+import { OrderService } from "#gen/order/v1/order_pb.ts";
 import { discoverySection } from "#shared/discovery";
 import {
   failureOf,
@@ -491,3 +492,87 @@ async function startConsul(t: TestContext, initial: Record<number, number>) {
     },
   };
 }
+
+test("calls that begin in one turn are spread, though none has had an answer yet", async (t) => {
+  const peers = await Promise.all(["one", "two"].map((name) => startNamed(t, name)));
+  const { books, pool } = startPool(t, { address: peers.map(({ address }) => address) });
+  pool.connect();
+  await until(() => pool.states()[0]?.endpoints.every(({ state }) => state === "ready") === true);
+  await answersOf(books, 20);
+  for (let round = 0; round < 5; round++) {
+    const answers = await Promise.all(Array.from({ length: 40 }, () => books.getBook({ id: "b1" })));
+    const toOne = answers.filter(({ book }) => book?.title === "one").length;
+    assert.ok(toOne > 4 && toOne < 36, `${toOne} of 40`);
+  }
+});
+
+test("how long a stream goes on says nothing of how fast its peer is", async (t) => {
+  const startBoth = (name: string) =>
+    startPeer(t, (router) => {
+      router.service(BookService, { getBook: () => ({ book: { title: name } }) });
+      router.service(OrderService, {
+        async *watchOrder({ id }, { signal }) {
+          yield { order: { id } };
+          await once(signal, "abort");
+        },
+      });
+    });
+  const peers = await Promise.all(["one", "two"].map(startBoth));
+  const { books, pool } = startPool(t, { address: peers.map(({ address }) => address) });
+  pool.connect();
+  await until(() => pool.states()[0]?.endpoints.every(({ state }) => state === "ready") === true);
+  const latencies = () => pool.states()[0]?.endpoints.map(({ latencyMs }) => latencyMs ?? 0) ?? [];
+  await answersOf(books, 50);
+  const before = Math.max(...latencies());
+  const orders = pool.client("book-service", OrderService);
+  for (const end of ["cancelled", "deadline"]) {
+    const leaving = new AbortController();
+    const options = end === "deadline" ? { timeoutMs: before + 300 } : { signal: leaving.signal };
+    const stream = orders.watchOrder({ id: "o1" }, options)[Symbol.asyncIterator]();
+    await stream.next();
+    if (end === "cancelled") {
+      await delay(before + 300);
+      leaving.abort();
+    }
+    await failureOf(stream.next());
+  }
+  assert.ok(Math.max(...latencies()) <= before + 50, `${latencies()} after ${before}`);
+});
+
+test("a call that has waited for its peer tells it what is left of its time", async (t) => {
+  const port = await freePort();
+  const { books } = startPool(t, {
+    address: `127.0.0.1:${port}`,
+    connect_backoff: FAST_BACKOFF,
+    wait_for_ready: true,
+  });
+  const call = books.getBook({ id: "b1" }, { timeoutMs: 20_000 });
+  await delay(300);
+  const told = Promise.withResolvers<number | undefined>();
+  await startPeer(
+    t,
+    (router) =>
+      router.service(BookService, {
+        getBook(_request, context) {
+          told.resolve(context.timeoutMs());
+          return {};
+        },
+      }),
+    { port },
+  );
+  await call;
+  assert.ok(Number(await told.promise) <= 19_700, String(await told.promise));
+});
+
+test("closing the pool ends calls that wait to be retried, at their next attempt", async (t) => {
+  const { books, pool } = startPool(t, {
+    address: `127.0.0.1:${await freePort()}`,
+    retry: { max: 4, timeout: "60s", backoff: "50ms", multiplier: 1 },
+  });
+  const call = failureOf(books.getBook({ id: "b1" }, { timeoutMs: 60_000 }));
+  await until(() => pool.states()[0]?.state === "transient_failure");
+  await pool.close();
+  const error = await within(2_000, call);
+  assert.equal(error.code, Code.Unavailable);
+  assert.match(error.message, /closed/);
+});

@@ -129,6 +129,20 @@ test("a peer that closes an idle connection by GOAWAY gets the next call on a ne
   }
 });
 
+test("a connection without calls is closed after idle_timeout, and the next call makes a new one", async (t) => {
+  const peer = await startPeer(t, routes);
+  const { books, pool, lines } = startPool(t, { address: peer.address, idle_timeout: "60ms" });
+  for (let i = 1; i <= 3; i++) {
+    await books.getBook({ id: "b1" });
+    await until(() => peer.sessions.size === 0 && pool.states()[0]?.state === "idle");
+    assert.equal(peer.sessionCount(), i);
+  }
+  assert.deepEqual(
+    lines.filter(({ level }) => level === "warn"),
+    [],
+  );
+});
+
 test("a call that comes just when the GOAWAY does is not lost", async (t) => {
   const peer = await startPeer(t, routes);
   const { books } = startPool(t, { address: peer.address });

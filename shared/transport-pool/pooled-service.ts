@@ -3,8 +3,6 @@ import type { DescService } from "@bufbuild/protobuf";
 import type { Interceptor, Transport } from "@connectrpc/connect";
 import type { DiscoveryConfig } from "#shared/discovery";
 import type { Logger } from "#shared/logging";
-import type { PickCall } from "./balancing/channel.ts";
-import type { Endpoint } from "./balancing/endpoint.ts";
 import { attemptInterceptor } from "./calls/attempt.ts";
 import { inheritCall } from "./calls/inherit-call.ts";
 import { logInterceptor } from "./calls/log-interceptor.ts";
@@ -20,8 +18,9 @@ import { resendInterceptor } from "./policies/resend.ts";
 import { retryInterceptor } from "./policies/retry.ts";
 import { throttleSection } from "./policies/retry-config.ts";
 import { createRetryThrottle, type RetryThrottle } from "./policies/retry-throttle.ts";
-import { createServiceChannel, type ServiceChannel } from "./service-channel.ts";
+import { createServiceChannel } from "./service-channel.ts";
 import { type ServiceState, stateOf } from "./states.ts";
+import { createWays, type Followed } from "./ways.ts";
 
 /** One service of the pool: its transport stays the same, whatever a reload changes behind it. */
 export interface PooledService {
@@ -49,9 +48,6 @@ export interface PooledServiceOptions {
 /** What a reload can change for calls to come while connections stay. */
 const POLICY_KEYS = ["timeoutMs", "waitForReady", "retry", "hedge", "breaker", "methods"] as const;
 
-/** As long as a timer can wait: calls on connections that a reload has replaced end when they end. */
-const LONGEST_MS = 2 ** 31 - 1;
-
 /** @throws RangeError when its TLS files cannot be used */
 export function createPooledService(initial: ServiceConfig, options: PooledServiceOptions): PooledService {
   const { logger, caller, interceptors: own, discovery, random } = options;
@@ -59,9 +55,7 @@ export function createPooledService(initial: ServiceConfig, options: PooledServi
   const descriptions = new Set<DescService>();
   const policies = createMethodPolicies(initial);
   const breakers = createBreakers({ onChange: logBreaker(logger, name) });
-  const replaced = new Set<ServiceChannel>();
   let config = initial;
-  let channel = createServiceChannel({ config, logger, discovery, random });
   let bucket = bucketOf(config);
   const throttle: RetryThrottle = {
     allows: () => bucket.allows(),
@@ -69,10 +63,14 @@ export function createPooledService(initial: ServiceConfig, options: PooledServi
     succeeded: () => bucket.succeeded(),
     tokens: () => bucket.tokens(),
   };
-  let stock = sending(config, channel);
+  const ways = createWays({
+    initial,
+    openChannel: (config) => createServiceChannel({ config, logger, discovery, random }),
+    openTransport: sending,
+  });
 
   /** What a call goes through, from the outside in; the last one sends it to one endpoint. */
-  function sending(config: ServiceConfig, channel: ServiceChannel): Transport {
+  function sending(config: ServiceConfig, channel: Followed): Transport {
     return createStockTransport(config, originOf(config), [
       markErrorsInterceptor(name),
       logInterceptor({ logger, service: name, target: config.address.text }),
@@ -83,43 +81,16 @@ export function createPooledService(initial: ServiceConfig, options: PooledServi
       retryInterceptor({ throttle, random }),
       resendInterceptor(),
       attemptInterceptor({
-        channel: { pick: (call) => pickFor(config.http, channel, call) },
+        channel,
         hashHeader: config.balancer.hashHeader,
-        onOutcome: ({ address }, isFault) => channel.outliers?.record(address, !isFault),
+        onOutcome: ({ address }, isFault) => channel.latest().outliers?.record(address, !isFault),
       }),
     ]);
   }
 
-  /** What has not been sent when a reload replaces its channel goes by the next one, if that speaks the same HTTP. */
-  async function pickFor(http: ServiceConfig["http"], own: ServiceChannel, call: PickCall): Promise<Endpoint> {
-    for (;;) {
-      const chosen = config.http === http ? channel : own;
-      try {
-        return await chosen.pick(call);
-      } catch (error) {
-        const isReplaced = chosen !== channel && config.http === http;
-        if (!isReplaced || call.signal.aborted) throw error;
-      }
-    }
-  }
-
-  const current: Transport = {
-    unary: (...call) => stock.unary(...call),
-    stream: (...call) => stock.stream(...call),
-  };
-
-  function use(next: ServiceConfig, nextChannel: ServiceChannel): void {
-    const old = channel;
-    channel = nextChannel;
-    stock = sending(next, nextChannel);
-    nextChannel.connect();
-    replaced.add(old);
-    void old.close(LONGEST_MS).then(() => replaced.delete(old));
-  }
-
   return {
-    transport: inheritCall(current, { caller, policyOf: (method) => policies.of(method) }),
-    connect: () => channel.connect(),
+    transport: inheritCall(ways.transport, { caller, policyOf: (method) => policies.of(method) }),
+    connect: () => ways.current().connect(),
     check(service) {
       policies.check(service);
       descriptions.add(service);
@@ -127,19 +98,17 @@ export function createPooledService(initial: ServiceConfig, options: PooledServi
     prepare(next) {
       const checked = createMethodPolicies(next);
       for (const service of descriptions) checked.check(service);
-      const needsChannel = !isDeepStrictEqual(connectionPart(next), connectionPart(config));
-      const nextChannel = needsChannel ? createServiceChannel({ config: next, logger, discovery, random }) : undefined;
+      const isSame = isDeepStrictEqual(connectionPart(next), connectionPart(config));
+      const useNext = isSame ? undefined : ways.prepare(next);
       return () => {
-        if (nextChannel !== undefined) use(next, nextChannel);
+        useNext?.();
         if (!isDeepStrictEqual(throttleOf(next), throttleOf(config))) bucket = bucketOf(next);
         config = next;
         policies.replace(next);
       };
     },
-    state: () => stateOf({ config, channel, policies, breakers, throttle, replaced: [...replaced] }),
-    async close(timeoutMs) {
-      await Promise.all([channel, ...replaced].map((one) => one.close(timeoutMs)));
-    },
+    state: () => stateOf({ config, channel: ways.current(), policies, breakers, throttle, replaced: ways.replaced() }),
+    close: (timeoutMs) => ways.close(timeoutMs),
   };
 }
 

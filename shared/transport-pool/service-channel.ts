@@ -51,7 +51,7 @@ export function createServiceChannel({ config, logger, discovery, random }: Serv
       if (state === "ready") health?.start();
       else health?.stop();
       if (hasRecovered(state, subchannel.isResponsive(), performance.now())) endpoint.forget();
-      if (cause !== undefined) channel.refresh();
+      if (state === "transient_failure" || state === "idle") channel.refresh();
       channel.changed();
     }
 
@@ -116,17 +116,23 @@ export function createServiceChannel({ config, logger, discovery, random }: Serv
     endpoints,
     balancer: createBalancer(balancer, random),
     connecting: balancer.policy === "pick_first" ? connectToFirst(lookAgain) : connectToAll,
-    subset: (resolved) => (subset === undefined ? resolved : subsetOf(resolved, subset, seed)),
+    subset: (resolved) => (subset === undefined ? resolved : subsetOfEach(resolved, subset, seed)),
     onEndpoints: (all) => outliers?.watch(all.map(({ address }) => address)),
   });
   return {
     ...channel,
     outliers,
-    async close(timeoutMs) {
+    async close(timeoutMs, reason) {
       outliers?.stop();
-      await channel.close(timeoutMs);
+      await channel.close(timeoutMs, reason);
     },
   };
+}
+
+/** So many of each priority: those that stand in for others must not crowd them out. */
+function subsetOfEach(resolved: readonly ResolvedEndpoint[], size: number, seed: number): readonly ResolvedEndpoint[] {
+  const groups = Map.groupBy(resolved, ({ priority }) => priority);
+  return [...groups.values()].flatMap((group) => subsetOf(group, size, seed));
 }
 
 function openTls({ name, tls }: ServiceConfig, logger: Logger): ClientTls {

@@ -51,6 +51,9 @@ const never = (t: TestContext): Promise<Peer> =>
 test("a changed timeout holds for the next call, on the same connection", async (t) => {
   const peer = await startNamed(t, "one");
   const { pool, books } = startPool(t, { address: peer.address, timeout: "5s" });
+  // The first call has waited for the connection, and says what is left.
+  await books.getBook({ id: "b1" });
+  peer.calls.length = 0;
   await books.getBook({ id: "b1" });
   pool.update(configOf({ address: peer.address, timeout: "1500ms" }));
   await books.getBook({ id: "b1" });
@@ -287,6 +290,7 @@ test("the same configuration again changes nothing", async (t) => {
 test("an update with a fault throws, and nothing of it holds, of other services neither", async (t) => {
   const [one, two] = await Promise.all([startNamed(t, "one"), startNamed(t, "two")]);
   const { pool, books } = startPool(t, { address: one.address, timeout: "3s" });
+  await books.getBook({ id: "b1" });
   const faults: [object, RegExp][] = [
     [{ methods: { "book.v1.BookService/BurnBook": { timeout: "1s" } } }, /BurnBook.*GetBook/],
     [{ methods: { "book.v1.BookService/CreateBook": { hedge: { max: 1 } } } }, /NO_SIDE_EFFECTS/],
@@ -313,6 +317,7 @@ test("an update with TLS files that cannot be used throws, and nothing of it hol
   const { pool, books } = startPool(t, { address: peer.address, timeout: "3s" });
   // A file that is there, and is no certificate.
   const tls = { ca_file: import.meta.filename, cert_file: import.meta.filename, key_file: import.meta.filename };
+  await books.getBook({ id: "b1" });
   for (const services of [
     [
       { address: peer.address, timeout: "1s" },
@@ -390,4 +395,34 @@ test("close ends what an update has replaced too", async (t) => {
   await within(5_000, pool.close());
   assert.equal((await within(5_000, ended)).code, Code.Canceled);
   await until(() => old.sessions.size === 0);
+});
+
+test("calls that wait when the protocol changes go on in the old one, new ones in the new one", async (t) => {
+  const port = await freePort();
+  const peer = await startNamed(t, "new");
+  const { pool, books } = startPool(t, {
+    address: `127.0.0.1:${port}`,
+    wait_for_ready: true,
+    connect_backoff: FAST_BACKOFF,
+  });
+  const waiting = books.getBook({ id: "b1" });
+  await until(() => pool.states()[0]?.state === "transient_failure");
+  pool.update(configOf({ address: peer.address, protocol: "connect" }));
+  assert.equal((await books.getBook({ id: "b1" })).book?.title, "new");
+  assert.equal(pool.states()[0]?.replacedChannels, 1);
+  const old = await startPeer(
+    t,
+    (router) => router.service(BookService, { getBook: () => ({ book: { title: "old" } }) }),
+    { port },
+  );
+  assert.equal((await within(5_000, waiting)).book?.title, "old");
+  await until(() => pool.states()[0]?.replacedChannels === undefined && old.sessions.size === 0);
+});
+
+test("a reload connects nobody who was not connected", async (t) => {
+  const peer = await startNamed(t, "one");
+  const { pool } = startPool(t, { address: peer.address });
+  pool.update(configOf({ address: [peer.address, "127.0.0.1:1"] }));
+  assert.equal(pool.states()[0]?.state, "idle");
+  assert.equal(peer.sessionCount(), 0);
 });

@@ -13,7 +13,7 @@ import type { EndpointSet } from "./endpoint-set.ts";
 /** The way to a service: all of its peers, and the choice among them. */
 export interface Channel {
   /**
-   * Where a call may go. Waits while peers are being looked up or connected to; fails with an `unreachable` error when
+   * Where a call may go; an attempt has begun there (see `Endpoint.begin`), and has to end. Waits while peers are being looked up or connected to; fails with an `unreachable` error when
    * none can be reached, and the call does not want to wait for that to change.
    */
   pick(call: PickCall): Promise<Endpoint>;
@@ -30,7 +30,8 @@ export interface Channel {
   openCalls(): number;
   /** Why the service's peers are not known, when that is so. */
   resolverError(): Error | undefined;
-  close(timeoutMs: number): Promise<void>;
+  /** See `Subchannel.close`. Calls that come later are told the reason. */
+  close(timeoutMs: number, reason?: string): Promise<void>;
 }
 
 export interface PickCall {
@@ -62,6 +63,7 @@ export function createChannel(options: ChannelOptions): Channel {
   const outsideOfCalls = AsyncLocalStorage.snapshot();
   const waiters = createWaiters<void>();
   let state: "idle" | "resolving" | "known" | "closed" = "idle";
+  let closedBecause = "";
   let resolverError: Error | undefined;
   /** Whether some endpoint may have no connection that should have one. */
   let mayConnect = false;
@@ -102,8 +104,7 @@ export function createChannel(options: ChannelOptions): Channel {
     }
     let error: Error | undefined;
     for (const endpoint of known) {
-      const isSettled = endpoint.subchannel.state() === "transient_failure" || endpoint.health === "not_serving";
-      if (!isSettled) return undefined;
+      if (stateOf(endpoint) !== "transient_failure") return undefined;
       error ??= errorOf(endpoint);
     }
     return unreachable(error);
@@ -128,10 +129,15 @@ export function createChannel(options: ChannelOptions): Channel {
   return {
     async pick(call) {
       for (;;) {
-        if (state === "closed") throw unreachable(new Error("the transport pool is closed"));
+        if (state === "closed")
+          throw unsent("rejected", `${name} at ${target} is not called any more: ${closedBecause}`);
         connect();
         const endpoint = choose(call);
-        if (endpoint !== undefined) return endpoint;
+        if (endpoint !== undefined) {
+          // At once: whoever chooses next in this turn of the event loop has to see it.
+          endpoint.begin();
+          return endpoint;
+        }
         const error = call.waitForReady ? undefined : hopeless();
         if (error !== undefined) throw error;
         await waiters.add(call.signal);
@@ -155,7 +161,8 @@ export function createChannel(options: ChannelOptions): Channel {
     },
     openCalls: () => waiters.size() + endpoints.openCalls(),
     resolverError: () => resolverError,
-    async close(timeoutMs) {
+    async close(timeoutMs, reason = "the transport pool is closed") {
+      if (state !== "closed") closedBecause = reason;
       state = "closed";
       resolver.stop();
       waiters.resolveAll();

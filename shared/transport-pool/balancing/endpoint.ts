@@ -56,6 +56,7 @@ export function createEndpoint(options: EndpointOptions): OwnedEndpoint {
 
 /** Why it takes no calls, when that is so. */
 export function errorOf({ subchannel, health, address }: Endpoint): Error | undefined {
-  const notServing = health === "not_serving" ? new Error(`${address} says that it does not serve`) : undefined;
+  const isTold = subchannel.state() === "ready" && health === "not_serving";
+  const notServing = isTold ? new Error(`${address} says that it does not serve`) : undefined;
   return subchannel.lastError() ?? notServing;
 }

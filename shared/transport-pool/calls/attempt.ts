@@ -3,8 +3,10 @@ import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import type { Channel } from "../balancing/channel.ts";
 import type { Endpoint } from "../balancing/endpoint.ts";
 import { isServerFault } from "../policies/codes.ts";
+import { setTimeLeft } from "../policies/further-headers.ts";
 import { outgoingCallKey } from "../policies/outgoing-call.ts";
 import { unsentKind } from "../policies/unsent.ts";
+import { observeEnd } from "./observe-end.ts";
 
 /** One sending of a call to one peer. */
 export interface Attempt {
@@ -44,6 +46,7 @@ export function attemptInterceptor({ channel, hashHeader, onOutcome }: AttemptOp
     const { signal } = req;
     signal.throwIfAborted();
     const call = req.contextValues.get(outgoingCallKey);
+    const askedAt = performance.now();
     const endpoint = await channel.pick({
       signal,
       waitForReady: call?.policy.waitForReady ?? false,
@@ -54,9 +57,13 @@ export function attemptInterceptor({ channel, hashHeader, onOutcome }: AttemptOp
       call.tried.add(endpoint.address);
       call.peer = endpoint.address;
     }
+    call?.onPick?.();
     const startedAt = performance.now();
     let hasEnded = false;
-    endpoint.begin();
+    let isAnswered = false;
+    if (call?.deadlineMs !== undefined && startedAt - askedAt >= 1) {
+      setTimeLeft(req.header, call.deadlineMs - startedAt);
+    }
 
     function ended(code: Code | undefined, ms?: number): void {
       if (hasEnded) return;
@@ -75,20 +82,32 @@ export function attemptInterceptor({ channel, hashHeader, onOutcome }: AttemptOp
         endpoint.end({ isFault: false, now: performance.now() });
         return;
       }
-      if (signal.aborted && error.code === Code.DeadlineExceeded) endpoint.subchannel.checkAlive();
+      const isTimeUp = signal.aborted && error.code === Code.DeadlineExceeded;
+      if (isAnswered) {
+        // A stream goes on for as long as the caller wanted to watch: no fault of anybody.
+        ended(isTimeUp ? Code.Canceled : error.code);
+        return;
+      }
       // Whoever left has waited for so long, and the answer was still to come.
       const ms = performance.now() - startedAt;
       const isSlow = ms > (endpoint.latencyMs(performance.now()) ?? 0);
+      if (isTimeUp || (signal.aborted && isSlow)) endpoint.subchannel.checkAlive();
+      // Connect's servers begin a stream with its first message, for which there may have been no reason yet.
+      if (req.stream && isTimeUp) {
+        ended(Code.Canceled);
+        return;
+      }
       ended(error.code, error.code !== Code.Canceled || isSlow ? ms : undefined);
     }
 
     try {
       const res = await storage.run({ endpoint, signal }, () => next(req));
-      const ms = performance.now() - startedAt;
       if (!res.stream) {
-        ended(undefined, ms);
+        ended(undefined, performance.now() - startedAt);
         return res;
       }
+      // How long a stream goes on says nothing, and neither does when it begins: with its first message.
+      isAnswered = true;
       // The signal also fires when a stream has ended well; that is noted by then.
       if (signal.aborted) failed(signal.reason);
       else signal.addEventListener("abort", () => hasEnded || failed(signal.reason), { once: true });
@@ -96,7 +115,7 @@ export function attemptInterceptor({ channel, hashHeader, onOutcome }: AttemptOp
         ...res,
         message: observeEnd(
           res.message,
-          () => ended(undefined, ms),
+          () => ended(undefined),
           (reason) => hasEnded || failed(reason),
         ),
       };
@@ -105,14 +124,4 @@ export function attemptInterceptor({ channel, hashHeader, onOutcome }: AttemptOp
       throw error;
     }
   };
-}
-
-async function* observeEnd<T>(items: AsyncIterable<T>, onEnd: () => void, onError: (reason: unknown) => void) {
-  try {
-    yield* items;
-  } catch (error) {
-    onError(error);
-    throw error;
-  }
-  onEnd();
 }

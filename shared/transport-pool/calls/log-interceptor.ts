@@ -4,6 +4,7 @@ import { codeToString } from "@connectrpc/connect/protocol-connect";
 import { currentCall } from "#shared/call-context";
 import type { Logger } from "#shared/logging";
 import { outgoingCallKey } from "../policies/outgoing-call.ts";
+import { observeEnd } from "./observe-end.ts";
 
 export interface LogInterceptorOptions {
   readonly logger: Pick<Logger, "debug" | "info" | "warn">;
@@ -87,14 +88,4 @@ export function logInterceptor({ logger, service, target }: LogInterceptorOption
       throw error;
     }
   };
-}
-
-async function* observeEnd<T>(items: AsyncIterable<T>, onEnd: () => void, onError: (reason: unknown) => void) {
-  try {
-    yield* items;
-  } catch (error) {
-    onError(error);
-    throw error;
-  }
-  onEnd();
 }

@@ -8,7 +8,7 @@ import {
 import { Code, ConnectError } from "@connectrpc/connect";
 import { unsent } from "../policies/unsent.ts";
 import { describeError } from "./describe-error.ts";
-import { createKeepalive } from "./keepalive.ts";
+import { createKeepalive, type KeepaliveOptions } from "./keepalive.ts";
 import { openSocket } from "./socket.ts";
 import { type SupervisedStream, superviseStream } from "./supervise-stream.ts";
 import type { ClientTls } from "./tls.ts";
@@ -19,7 +19,7 @@ export interface Http2ConnectionOptions {
   /** What requests name as `:authority`. */
   readonly authority: string;
   readonly tls: ClientTls | undefined;
-  readonly keepalive: { readonly timeMs: number; readonly timeoutMs: number; readonly withoutCalls: boolean };
+  readonly keepalive: Pick<KeepaliveOptions, "timeMs" | "timeoutMs" | "withoutCalls" | "checkFactor">;
   /** From now to the peer's SETTINGS. */
   readonly connectTimeoutMs: number;
   /** The peer's SETTINGS are there: it speaks HTTP/2, and streams can be opened. At most once. */

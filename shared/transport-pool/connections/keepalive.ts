@@ -14,6 +14,8 @@ export interface KeepaliveOptions {
   readonly timeoutMs: number;
   /** Whether to ask while there are no calls. */
   readonly withoutCalls: boolean;
+  /** By how much more rarely overdue answers may make it ask: for a peer that has complained. Default 1. */
+  readonly checkFactor?: number;
   readonly hasCalls: () => boolean;
   /** How much has been read so far: any byte is a sign of life. */
   readonly bytesRead: () => number;
@@ -37,7 +39,7 @@ const LEAST_MS_AFTER_ANSWERS = 1_000;
 
 /** gRFC A8, with one thing more: while an answer to a ping is outstanding, the peer counts as unresponsive. */
 export function createKeepalive(options: KeepaliveOptions): Keepalive {
-  const { timeMs, timeoutMs, bytesRead } = options;
+  const { timeMs, timeoutMs, bytesRead, checkFactor = 1 } = options;
   let isResponsive = true;
   let lastCheckAt = Number.NEGATIVE_INFINITY;
   let bytesSeen = bytesRead();
@@ -80,7 +82,7 @@ export function createKeepalive(options: KeepaliveOptions): Keepalive {
     check() {
       const hasAnswered = bytesRead() > bytesAtLastAnswer;
       const leastMs = hasAnswered ? LEAST_MS_AFTER_ANSWERS : LEAST_MS_BETWEEN_CHECKS;
-      if (performance.now() - lastCheckAt >= leastMs) ask();
+      if (performance.now() - lastCheckAt >= leastMs * checkFactor) ask();
     },
     isResponsive: () => isResponsive,
     stop() {

@@ -218,7 +218,7 @@ test("a call that waits for room leaves when its signal fires, and the next in l
 });
 
 test("an idle connection is closed, extra ones sooner", async (t) => {
-  const { subchannel, attempts, connections, call, tick } = start(t);
+  const { subchannel, attempts, connections, states, call, tick } = start(t);
   const closed: number[] = [];
   subchannel.connect();
   attempts[0]?.onReady();
@@ -228,7 +228,10 @@ test("an idle connection is closed, extra ones sooner", async (t) => {
   attempts[1]?.onReady();
   await extra;
   for (const [index, connection] of connections.entries()) {
-    connection.close = () => closed.push(index);
+    connection.close = () => {
+      closed.push(index);
+      attempts[index]?.onUnusable();
+    };
     connection.streams = 0;
     attempts[index]?.onChange();
   }
@@ -239,6 +242,50 @@ test("an idle connection is closed, extra ones sooner", async (t) => {
   tick(40_000);
   assert.deepEqual(closed, [1, 0]);
   assert.equal(subchannel.state(), "idle");
+  // This side has closed them: nothing has failed.
+  assert.ok(!states.includes("transient_failure"));
+  tick(200_000);
+  assert.equal(attempts.length, 2);
+});
+
+test("while one more is on its way, the loss of the only connection makes no second chain of attempts", async (t) => {
+  const { subchannel, attempts, connections, states, call, tick } = start(t);
+  subchannel.connect();
+  attempts[0]?.onReady();
+  connections[0]!.max = 1;
+  await call();
+  const waiting = failureOf(call());
+  assert.equal(attempts.length, 2);
+  connections[0]!.streams = 0;
+  attempts[0]?.onUnusable(new Error("GOAWAY"));
+  assert.equal(subchannel.state(), "connecting");
+  attempts[1]?.onUnusable(new Error("refused"));
+  assert.equal(unsentKind(await waiting), "unsent");
+  assert.equal(subchannel.state(), "transient_failure");
+  tick(2_000);
+  assert.equal(attempts.length, 3);
+  attempts[2]?.onReady();
+  tick(200_000);
+  assert.equal(attempts.length, 3);
+  void subchannel.close(1_000);
+  attempts[2]?.onReady();
+  assert.equal(states.at(-1), "shutdown");
+});
+
+test("keepalive's interval grows no further than a timer can wait", (t) => {
+  const keepalive = { timeMs: 2 ** 30, timeoutMs: 20_000, withoutCalls: false };
+  const connection = { authority: "a", tls: undefined, connectTimeoutMs: 1_000, keepalive };
+  const { subchannel, attempts, connections } = start(t, { connection });
+  for (let i = 0; i < 3; i++) {
+    subchannel.connect();
+    attempts[i]?.onReady();
+    connections[i]!.served = true;
+    attempts[i]?.onTooManyPings();
+    attempts[i]?.onUnusable(new Error("too_many_pings"));
+  }
+  subchannel.connect();
+  assert.equal(attempts[3]?.keepalive.timeMs, 2 ** 31 - 1);
+  assert.equal(attempts[3]?.keepalive.checkFactor, 8);
 });
 
 test("keepalive is asked for half as often after too_many_pings", (t) => {

@@ -6,6 +6,7 @@ import { unsent } from "../policies/unsent.ts";
 import type { ConnectBackoff } from "./connect-backoff.ts";
 import { describeError } from "./describe-error.ts";
 import type { Http2Connection, Http2ConnectionOptions, OpenConnection, RequestOptions } from "./http2-connection.ts";
+import { createUsableConnections } from "./usable-connections.ts";
 import { createWaiters } from "./waiters.ts";
 
 /**
@@ -69,8 +70,6 @@ export interface SubchannelOptions {
   readonly onChange: (state: SubchannelState, cause?: Error) => void;
 }
 
-/** A connection beyond the first, opened for a rush, goes when it has had no calls for so long. */
-const EXTRA_IDLE_MS = 60_000;
 /**
  * A connection that a peer closes within so long, and that was of no use, counts as an attempt that has failed; the first
  * one that ends in good order does not. A peer that drains, or whose connections grow old, may do that at any moment, also
@@ -79,6 +78,7 @@ const EXTRA_IDLE_MS = 60_000;
 const PREMATURE_MS = 1_000;
 /** What gRFC A8 does about `too_many_pings`. */
 const KEEPALIVE_FACTOR = 2;
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /**
  * Connects when it is told to. Once an attempt has failed, further ones follow in the background, as the backoff says,
@@ -90,8 +90,7 @@ export function createSubchannel(options: SubchannelOptions): Http2Subchannel {
   const outsideOfCalls = AsyncLocalStorage.snapshot();
   /** All whose socket is open. */
   const connections = new Set<Http2Connection>();
-  /** Those that take calls, the oldest first: it gets the calls, so that the others can be closed again. */
-  const usable = new Map<Http2Connection, { readonly readyAt: number; idleTimer: NodeJS.Timeout | undefined }>();
+  const usable = createUsableConnections({ idleTimeoutMs: options.idleTimeoutMs, onIdle });
   const waiters = createWaiters<void>();
   let state: SubchannelState = "idle";
   let attempting = false;
@@ -109,23 +108,31 @@ export function createSubchannel(options: SubchannelOptions): Http2Subchannel {
   }
 
   function attempt(): void {
+    if (attempting || state === "shutdown") return;
     attempting = true;
+    clearTimeout(retryTimer);
     outsideOfCalls(() => {
       const startedAt = performance.now();
+      let wasReady = false;
       const connection = options.open({
         address,
         ...options.connection,
         keepalive,
-        onReady: () => ready(connection),
+        onReady() {
+          wasReady = true;
+          ready(connection);
+        },
         onUnusable(cause) {
           if (state === "shutdown") return;
-          const use = usable.get(connection);
-          if (use === undefined) attemptFailed(cause ?? new Error("the peer closed the connection"), startedAt);
-          else lost(connection, use, cause);
+          const readyAt = usable.remove(connection);
+          if (readyAt !== undefined) lost(connection, readyAt, cause);
+          // One that was ready and is not used any more was closed by this side.
+          else if (!wasReady) attemptFailed(cause ?? new Error("the peer closed the connection"), startedAt);
         },
         onChange: () => connectionChanged(connection),
         onTooManyPings() {
-          keepalive = { ...keepalive, timeMs: keepalive.timeMs * KEEPALIVE_FACTOR };
+          const timeMs = Math.min(keepalive.timeMs * KEEPALIVE_FACTOR, LONGEST_TIMER_MS);
+          keepalive = { ...keepalive, timeMs, checkFactor: (keepalive.checkFactor ?? 1) * KEEPALIVE_FACTOR };
         },
       });
       connections.add(connection);
@@ -135,40 +142,52 @@ export function createSubchannel(options: SubchannelOptions): Http2Subchannel {
 
   function ready(connection: Http2Connection): void {
     attempting = false;
+    if (state === "shutdown") {
+      connection.close();
+      return;
+    }
     lastError = undefined;
-    usable.set(connection, { readyAt: performance.now(), idleTimer: undefined });
-    watchIdle(connection);
+    usable.add(connection);
     setState("ready");
     waiters.resolveAll();
   }
 
-  function lost(connection: Http2Connection, use: { readyAt: number }, cause: Error | undefined): void {
-    stopUsing(connection);
-    const isPremature = !connection.wasUseful() && performance.now() - use.readyAt < PREMATURE_MS;
+  function lost(connection: Http2Connection, readyAt: number, cause: Error | undefined): void {
+    const isPremature = !connection.wasUseful() && performance.now() - readyAt < PREMATURE_MS;
     const isForgiven = isPremature && cause === undefined && !wasForgiven;
     wasForgiven = isPremature && (isForgiven || wasForgiven);
-    if (usable.size > 0) waiters.resolveAll();
-    else if (isPremature && !isForgiven) {
-      attemptFailed(cause ?? new Error("the peer closed the new connection"), use.readyAt);
+    if (!isPremature) backoff.reset();
+    if (usable.size() > 0) {
+      waiters.resolveAll();
+    } else if (attempting) {
+      // One more than there was is on its way: that is the one to wait for.
+      lastError = cause;
+      setState("connecting", cause);
+    } else if (isPremature && !isForgiven) {
+      attemptFailed(cause ?? new Error("the peer closed the new connection"), readyAt);
     } else {
-      if (!isPremature) backoff.reset();
       lastError = cause;
       setState("idle", cause);
       failWaiting(cause);
     }
   }
 
+  function onIdle(): void {
+    backoff.reset();
+    if (usable.size() === 0 && state === "ready") setState("idle");
+  }
+
   function attemptFailed(cause: Error, startedAt: number): void {
     attempting = false;
     lastError = cause;
     const delayMs = Math.max(0, backoff.nextDelayMs() - (performance.now() - startedAt));
-    if (usable.size > 0) {
+    if (usable.size() > 0) {
       // One more was wanted, and there are others: whoever waits for room goes on waiting.
       mayExtendAt = performance.now() + delayMs;
       return;
     }
-    retryTimer = setTimeout(attempt, delayMs);
-    retryTimer.unref();
+    clearTimeout(retryTimer);
+    retryTimer = outsideOfCalls(() => setTimeout(attempt, delayMs).unref());
     setState("transient_failure", cause);
     failWaiting(cause);
   }
@@ -180,47 +199,12 @@ export function createSubchannel(options: SubchannelOptions): Http2Subchannel {
   }
 
   function connectionChanged(connection: Http2Connection): void {
-    watchIdle(connection);
+    usable.used(connection);
     if (waiters.size() > 0 && connection.hasRoom()) waiters.resolveFirst();
-    const isResponsive = responsive();
+    const isResponsive = usable.areResponsive();
     if (isResponsive === wasResponsive || state === "shutdown") return;
     wasResponsive = isResponsive;
     outsideOfCalls(() => options.onChange(state));
-  }
-
-  function watchIdle(connection: Http2Connection): void {
-    const use = usable.get(connection);
-    if (use === undefined || connection.openStreams() > 0) return;
-    use.idleTimer ??= outsideOfCalls(() => setTimeout(closeIdle, idleMs(connection), connection).unref());
-    use.idleTimer.refresh();
-  }
-
-  function closeIdle(connection: Http2Connection): void {
-    if (connection.openStreams() > 0) return;
-    stopUsing(connection);
-    connection.close();
-    if (usable.size === 0 && state === "ready") setState("idle");
-  }
-
-  function idleMs(connection: Http2Connection): number {
-    const isExtra = usable.keys().next().value !== connection;
-    return isExtra ? Math.min(EXTRA_IDLE_MS, options.idleTimeoutMs) : options.idleTimeoutMs;
-  }
-
-  function stopUsing(connection: Http2Connection): void {
-    clearTimeout(usable.get(connection)?.idleTimer);
-    usable.delete(connection);
-  }
-
-  function responsive(): boolean {
-    if (usable.size === 0) return true;
-    for (const connection of usable.keys()) if (connection.isResponsive()) return true;
-    return false;
-  }
-
-  function withRoom(): Http2Connection | undefined {
-    for (const connection of usable.keys()) if (connection.hasRoom()) return connection;
-    return undefined;
   }
 
   return {
@@ -230,10 +214,10 @@ export function createSubchannel(options: SubchannelOptions): Http2Subchannel {
         if (waiters.size() > 0) await waiters.add(signal);
         for (;;) {
           signal?.throwIfAborted();
-          if (usable.size === 0) throw unavailable();
-          const connection = withRoom();
+          if (usable.size() === 0 && !attempting) throw unavailable();
+          const connection = usable.withRoom();
           if (connection === undefined) {
-            if (usable.size < maxConnections && !attempting && performance.now() >= mayExtendAt) attempt();
+            if (usable.size() < maxConnections && performance.now() >= mayExtendAt) attempt();
             await waiters.add(signal);
           } else {
             const stream = connection.request(headers, requestOptions, signal);
@@ -241,7 +225,7 @@ export function createSubchannel(options: SubchannelOptions): Http2Subchannel {
           }
         }
       } finally {
-        if (waiters.size() > 0 && withRoom() !== undefined) waiters.resolveFirst();
+        if (waiters.size() > 0 && usable.withRoom() !== undefined) waiters.resolveFirst();
       }
     },
     connect() {
@@ -251,15 +235,13 @@ export function createSubchannel(options: SubchannelOptions): Http2Subchannel {
     },
     state: () => state,
     lastError: () => lastError,
-    isResponsive: responsive,
-    checkAlive() {
-      for (const connection of usable.keys()) connection.checkAlive();
-    },
+    isResponsive: () => usable.areResponsive(),
+    checkAlive: () => usable.checkAlive(),
     openCalls: () => connections.values().reduce((sum, connection) => sum + connection.openStreams(), waiters.size()),
     connections: () => connections.size,
     async close(timeoutMs) {
       if (state !== "shutdown") setState("shutdown");
-      for (const connection of [...usable.keys()]) stopUsing(connection);
+      usable.clear();
       clearTimeout(retryTimer);
       failWaiting(new Error("it is not called any more"));
       for (const connection of connections) connection.close();

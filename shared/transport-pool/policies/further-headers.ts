@@ -21,10 +21,13 @@ export function furtherHeaders(header: Headers, { previousAttempts, deadlineMs, 
     further.set(contextHeaders.previousAttempts, String(previousAttempts));
     further.set(contextHeaders.retryChain, "1");
   }
-  if (deadlineMs !== undefined) {
-    const leftMs = Math.min(Math.max(1, Math.floor(deadlineMs - now)), LONGEST_TIMEOUT_MS);
-    if (further.has("grpc-timeout")) further.set("grpc-timeout", `${leftMs}m`);
-    if (further.has("connect-timeout-ms")) further.set("connect-timeout-ms", String(leftMs));
-  }
+  if (deadlineMs !== undefined) setTimeLeft(further, deadlineMs - now);
   return further;
+}
+
+/** Writes anew how much time the call has, in whichever way its protocol says it. */
+export function setTimeLeft(header: Headers, ms: number): void {
+  const leftMs = Math.min(Math.max(1, Math.floor(ms)), LONGEST_TIMEOUT_MS);
+  if (header.has("grpc-timeout")) header.set("grpc-timeout", `${leftMs}m`);
+  if (header.has("connect-timeout-ms")) header.set("connect-timeout-ms", String(leftMs));
 }
