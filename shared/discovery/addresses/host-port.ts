@@ -32,6 +32,16 @@ export function parseHostPort(text: string): HostPort | Fault {
   return { host: host.startsWith("[") ? host.slice(1, -1) : host, port: Number(port) };
 }
 
+/** Why it cannot be the authority of calls, as the host in their URLs: undefined when it can. */
+export function faultOfAuthority(authority: string): string | undefined {
+  const host = authority.replace(/:\d+$/, "");
+  const name = URL.parse(`http://${authority}`)?.hostname;
+  // Of an IPv6 address there are many spellings. A name that reads as another one would go to another host.
+  if (name?.startsWith("[") || name === host.toLowerCase()) return undefined;
+  const why = "no URL can have it (one whose last part is a number is read as an IPv4 address)";
+  return `calls need a host's name, and ${JSON.stringify(host)} cannot be one: ${why}`;
+}
+
 export function joinHostPort(host: string, port: number): string {
   return isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`;
 }

@@ -121,18 +121,52 @@ test("k8s takes a service, a namespace when there is one, and a port's name or n
   const common = { scheme: "k8s", tls: false, service: "book" };
   const named = "k8s:///book.shop:grpc";
   assert.deepEqual(parse(named), { text: named, ...common, authority: "book.shop", namespace: "shop", port: "grpc" });
-  const numbered = "k8s:///book:9002";
-  assert.deepEqual(parse(numbered), {
-    text: numbered,
-    ...common,
-    authority: "book:9002",
-    namespace: undefined,
-    port: 9002,
-  });
-  assert.deepEqual(faultsOf("k8s:///book"), [
-    "expected service.namespace:port, such as k8s:///book.shop:grpc or k8s:///book:9002",
-  ]);
-  assert.deepEqual(faultsOf("k8s:///book:70000"), ["the port must be between 1 and 65535"]);
+  const why = "no URL can have it (one whose last part is a number is read as an IPv4 address)";
+  for (const [text, host] of [
+    ["etcd:///book-service.1", "book-service.1"],
+    ["etcd:///shop/1", "1"],
+    ["consul:///book.0x7f?tag=blue", "book.0x7f"],
+    ["k8s:///book.1:grpc", "book.1"],
+    ["k8s:///1:9002", "1"],
+    ["srv:///_grpc._tcp.book.1", "book.1"],
+    ["dns:///127.1:9002", "127.1"],
+  ] as const) {
+    assert.deepEqual(faultsOf(text), [`calls need a host's name, and "${host}" cannot be one: ${why}`], text);
+  }
+  for (const text of [
+    "etcd:///1/book",
+    "etcd:///Book_1.v1",
+    "dns:///[0:0::1]:1",
+    "dns:///10.0.0.7:1",
+    "k8s:///1.shop:9002",
+  ]) {
+    assert.deepEqual(faultsOf(text), [], text);
+  }
+});
+
+test("for all kinds of odd names: the authority of every target that is accepted is the host of its URL", () => {
+  const parts = ["1", "0x1f", "08", "a", "B_2", "xn--a", "xn--bcher-kva", ".", "-", "_", "1-", "255", "v1", "..", "0x"];
+  const forms = ["etcd:///", "consul:///", "k8s:///", "srv:///", "dns:///", "dns:"];
+  let accepted = 0;
+  // Of up to three parts, with and without dots between.
+  for (const form of forms) {
+    for (const ending of ["", ":grpc", ":9002", "?tag=x"]) {
+      for (const one of parts) {
+        for (const two of ["", ...parts, ...parts.map((part) => `.${part}`)]) {
+          for (const three of ["", ".1", "/a", "1", ".shop"]) {
+            const text = `${form}${one}${two}${three}${ending}`;
+            const { data } = targetSchema.safeParse(text);
+            if (data?.authority === undefined) continue;
+            accepted++;
+            const url = URL.parse(`http://${data.authority}`);
+            const [host = ""] = data.authority.toLowerCase().split(":");
+            assert.equal(url?.hostname, host, text);
+          }
+        }
+      }
+    }
+  }
+  assert.ok(accepted > 1_000, `only ${accepted}`);
 });
 
 test("a registration goes to etcd or consul, for whole seconds", () => {

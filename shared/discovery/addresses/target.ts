@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { EXPECTED_HOST_PORT, type Fault, joinHostPort, parseHostPort } from "./host-port.ts";
+import { EXPECTED_HOST_PORT, type Fault, faultOfAuthority, joinHostPort, parseHostPort } from "./host-port.ts";
 import { registryParsers } from "./registry-targets.ts";
 
 interface Common<Scheme extends string> {
@@ -88,7 +88,10 @@ function parseTarget(text: string): Target | Fault {
   if (!Object.hasOwn(PARSERS, name)) {
     return { fault: `unknown scheme ${JSON.stringify(name)}; known are ${Object.keys(PARSERS).join(", ")}` };
   }
-  return PARSERS[name as keyof typeof PARSERS](text, server ?? "", (path ?? barePath ?? "").replace(/^\//, ""));
+  const target = PARSERS[name as keyof typeof PARSERS](text, server ?? "", (path ?? barePath ?? "").replace(/^\//, ""));
+  if ("fault" in target || target.authority === undefined) return target;
+  const authorityFault = faultOfAuthority(target.authority);
+  return authorityFault === undefined ? target : { fault: authorityFault };
 }
 
 function parseStatic(text: string): StaticTarget | Fault {
