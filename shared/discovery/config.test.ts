@@ -27,10 +27,23 @@ test("a registry's address is http or https", () => {
 });
 
 test("what belongs together is there together", () => {
-  assert.deepEqual(faultsOf({ etcd: { username: "a", cert_file: "x" } }), [
+  assert.deepEqual(faultsOf({ etcd: { username: "a", cert_file: "package.json" } }), [
     "etcd.key_file: needed with cert_file",
     "etcd.password: needed with username",
   ]);
   assert.deepEqual(faultsOf({ etcd: { password: "a" } }), ["etcd.username: needed with password"]);
-  assert.deepEqual(faultsOf({ consul: { key_file: "x" } }), ["consul.cert_file: needed with key_file"]);
+  assert.deepEqual(faultsOf({ consul: { key_file: "package.json" } }), ["consul.cert_file: needed with key_file"]);
+});
+
+test("the files of certificates are there", () => {
+  const files = { ca_file: "package.json", cert_file: "no-such.pem", key_file: "no-such.pem" };
+  const fault = "there is no such file";
+  for (const registry of ["etcd", "consul"]) {
+    assert.deepEqual(faultsOf({ [registry]: files }), [
+      `${registry}.cert_file: ${fault}`,
+      `${registry}.key_file: ${fault}`,
+    ]);
+    assert.deepEqual(faultsOf({ [registry]: { ca_file: "" } }), [`${registry}.ca_file: ${fault}`]);
+  }
+  assert.deepEqual(faultsOf({ k8s: { ca_file: "no-such.pem" } }), [`k8s.ca_file: ${fault}`]);
 });

@@ -1,25 +1,9 @@
 import { z } from "zod";
-import { duration, section } from "#shared/config";
+import { checkCertAndKey, duration, section, tlsFileKeys } from "#shared/config";
 
 const url = z
   .string()
   .refine((text) => /^https?:\/\//i.test(text) && URL.canParse(text), 'expected "http://host:port" or "https://…"');
-
-/** PEM files, read anew for each request. Without `ca_file`, the authorities that Node knows. */
-const tlsKeys = {
-  ca_file: z.string().min(1).optional(),
-  /** With `key_file`: for a registry that asks for certificates. */
-  cert_file: z.string().min(1).optional(),
-  key_file: z.string().min(1).optional(),
-};
-
-function needsPair(
-  { cert_file, key_file }: { cert_file?: string | undefined; key_file?: string | undefined },
-  fault: (key: "cert_file" | "key_file", message: string) => void,
-): void {
-  if (cert_file !== undefined && key_file === undefined) fault("key_file", "needed with cert_file");
-  if (key_file !== undefined && cert_file === undefined) fault("cert_file", "needed with key_file");
-}
 
 const etcdSection = section(
   {
@@ -27,10 +11,11 @@ const etcdSection = section(
     endpoints: z.array(url).min(1).default(["http://127.0.0.1:2379"]),
     username: z.string().min(1).optional(),
     password: z.string().optional(),
-    ...tlsKeys,
+    /** Read anew for each request. */
+    ...tlsFileKeys,
   },
   (etcd, fault) => {
-    needsPair(etcd, fault);
+    checkCertAndKey(etcd, fault);
     if (etcd.username !== undefined && etcd.password === undefined) fault("password", "needed with username");
     if (etcd.password !== undefined && etcd.username === undefined) fault("username", "needed with password");
   },
@@ -43,9 +28,10 @@ const consulSection = section(
     token: z.string().min(1).optional(),
     /** Where services are looked up. Default: the agent's own. */
     datacenter: z.string().min(1).optional(),
-    ...tlsKeys,
+    /** Read anew for each request. */
+    ...tlsFileKeys,
   },
-  needsPair,
+  checkCertAndKey,
 );
 
 /** The defaults are those of a pod with a service account. */
@@ -54,7 +40,7 @@ const k8sSection = section({
   /** Read anew for each request. The default one may be missing, as behind `kubectl proxy`. */
   token_file: z.string().min(1).optional(),
   /** Default: the service account's, when there is one; else the authorities that Node knows. */
-  ca_file: z.string().min(1).optional(),
+  ca_file: tlsFileKeys.ca_file,
   /** Of services whose address names none. Default: the pod's own. */
   namespace: z.string().min(1).optional(),
 });

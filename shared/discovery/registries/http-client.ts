@@ -1,8 +1,9 @@
 import { readFile } from "node:fs/promises";
 import * as http from "node:http";
 import * as https from "node:https";
+import { describeError } from "#shared/errors";
 import { jsonLines } from "./json-lines.ts";
-import { describeError, RegistryError } from "./registry-error.ts";
+import { RegistryError } from "./registry-error.ts";
 
 export interface HttpRequest {
   readonly method: "GET" | "POST" | "PUT";

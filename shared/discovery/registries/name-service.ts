@@ -1,7 +1,8 @@
 import * as dns from "node:dns/promises";
 import { isIP } from "node:net";
+import { describeError } from "#shared/errors";
 import { joinHostPort, parseHostPort } from "../addresses/host-port.ts";
-import { describeError, RegistryError } from "./registry-error.ts";
+import { RegistryError } from "./registry-error.ts";
 
 export interface Addresses {
   readonly addresses: readonly string[];

@@ -19,10 +19,3 @@ export function readAnswer<T>(schema: z.ZodType<T>, answer: unknown, registry: s
   const faults = result.error.issues.map(({ path, message }) => `${path.join(".")}: ${message}`).join("; ");
   throw new RegistryError(`${registry} gave an answer that makes no sense: ${faults}`);
 }
-
-/** One line. Node's error for a name with several addresses has no message of its own. */
-export function describeError(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  if (error.message !== "" || !(error instanceof AggregateError)) return error.message;
-  return error.errors.map(describeError).join("; ");
-}

@@ -1,5 +1,4 @@
-/** The longest timeout that `grpc-timeout` can carry in milliseconds: eight digits, 27.7 hours. */
-const LONGEST_TIMEOUT_MS = 99_999_999;
+import { LONGEST_TIMEOUT_MS } from "../policies/longest-timeout.ts";
 
 /** What an incoming call keeps for itself of the time that it has left: this share, within these bounds … */
 const RESERVE_SHARE = 0.1;

@@ -1,4 +1,5 @@
 import { contextHeaders } from "#shared/call-context";
+import { LONGEST_TIMEOUT_MS } from "./longest-timeout.ts";
 
 export interface FurtherAttempt {
   /** How many attempts there have been; 0 when this one repeats the first and does not count. */
@@ -7,9 +8,6 @@ export interface FurtherAttempt {
   readonly deadlineMs: number | undefined;
   readonly now: number;
 }
-
-/** The most that `grpc-timeout` can carry in milliseconds: eight digits. */
-const LONGEST_TIMEOUT_MS = 99_999_999;
 
 /**
  * The headers of a further attempt, made from those of the call: they say which attempt it is (gRFC A6), how much of the
