@@ -121,6 +121,21 @@ test("k8s takes a service, a namespace when there is one, and a port's name or n
   const common = { scheme: "k8s", tls: false, service: "book" };
   const named = "k8s:///book.shop:grpc";
   assert.deepEqual(parse(named), { text: named, ...common, authority: "book.shop", namespace: "shop", port: "grpc" });
+  const numbered = "k8s:///book:9002";
+  assert.deepEqual(parse(numbered), {
+    text: numbered,
+    ...common,
+    authority: "book:9002",
+    namespace: undefined,
+    port: 9002,
+  });
+  assert.deepEqual(faultsOf("k8s:///book"), [
+    "expected service.namespace:port, such as k8s:///book.shop:grpc or k8s:///book:9002",
+  ]);
+  assert.deepEqual(faultsOf("k8s:///book:70000"), ["the port must be between 1 and 65535"]);
+});
+
+test("a name that cannot be the host of a URL is refused, since calls have it as their authority", () => {
   const why = "no URL can have it (one whose last part is a number is read as an IPv4 address)";
   for (const [text, host] of [
     ["etcd:///book-service.1", "book-service.1"],
