@@ -6,7 +6,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { BookService } from "#gen/book/v1/book_pb.ts";
 import { BadRequestSchema, ErrorInfoSchema } from "#gen/google/rpc/error_details_pb.ts";
 import { OrderService, OrderStatus } from "#gen/order/v1/order_pb.ts";
-import { describeError } from "./connections/describe-error.ts";
+import { describeError } from "#shared/errors";
 import { failureOf, freePort, type Routes, startPeer, startPool, until, within } from "./test-support.ts";
 
 const routes: Routes = (router) => {

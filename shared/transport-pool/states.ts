@@ -1,8 +1,8 @@
+import { describeError } from "#shared/errors";
 import type { Channel } from "./balancing/channel.ts";
 import { type Endpoint, errorOf, type Health } from "./balancing/endpoint.ts";
 import type { MethodPolicies } from "./calls/method-policies.ts";
 import type { ServiceConfig } from "./config/service.ts";
-import { describeError } from "./connections/describe-error.ts";
 import type { SubchannelState } from "./connections/subchannel.ts";
 import { type MethodState, methodStates } from "./method-states.ts";
 import type { Breakers } from "./policies/breakers.ts";

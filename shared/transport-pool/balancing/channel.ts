@@ -1,7 +1,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import type { ConnectError } from "@connectrpc/connect";
 import type { Endpoint as ResolvedEndpoint, Resolver } from "#shared/discovery";
-import { describeError } from "../connections/describe-error.ts";
+import { describeError } from "#shared/errors";
 import type { SubchannelState } from "../connections/subchannel.ts";
 import { createWaiters } from "../connections/waiters.ts";
 import { unsent } from "../policies/unsent.ts";

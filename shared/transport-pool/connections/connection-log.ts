@@ -1,5 +1,5 @@
+import { describeError } from "#shared/errors";
 import type { Logger } from "#shared/logging";
-import { describeError } from "./describe-error.ts";
 import type { SubchannelState } from "./subchannel.ts";
 
 export interface ConnectionLogOptions {

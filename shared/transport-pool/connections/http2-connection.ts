@@ -6,8 +6,8 @@ import {
   type OutgoingHttpHeaders,
 } from "node:http2";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { describeError } from "#shared/errors";
 import { unsent } from "../policies/unsent.ts";
-import { describeError } from "./describe-error.ts";
 import { createKeepalive, type KeepaliveOptions } from "./keepalive.ts";
 import { openSocket } from "./socket.ts";
 import { type SupervisedStream, superviseStream } from "./supervise-stream.ts";
