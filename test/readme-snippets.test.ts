@@ -8,6 +8,7 @@ import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
 import { parse } from "yaml";
+import { discoverySection, registrationSection } from "#shared/discovery";
 import { grpcClientsSection } from "#shared/transport-pool";
 import { blocksOf, sectionOf } from "./support/readme.ts";
 import { repository } from "./support/service-process.ts";
@@ -73,8 +74,10 @@ test("each YAML snippet of the pool is a configuration that loads", () => {
   const snippets = blocksOf(sectionOf("The transport pool")).filter(({ language }) => language === "yaml");
   assert.ok(snippets.length >= 2);
   for (const { text } of snippets) {
-    const { grpc_clients: clients } = parse(text.replace(/\$\{\w+:-(.*?)\}/g, "$1")) as { grpc_clients: unknown };
-    grpcClientsSection.parse(clients);
+    const document = parse(text.replace(/\$\{\w+:-(.*?)\}/g, "$1")) as Record<string, unknown>;
+    grpcClientsSection.parse(document["grpc_clients"]);
+    discoverySection.parse(document["discovery"]);
+    registrationSection.optional().parse(document["registration"]);
   }
 });
 

@@ -286,8 +286,8 @@ test("a policy of a method that does not exist, or must not have it, stops the s
     [{ "order.v1.OrderService/GetOrdr": { timeout: "1s" } }, /GetOrdr.*no such method/],
     [{ "order.v1.OrderService/CreateOrder": { hedge: { max: 1 } } }, /CreateOrder.*NO_SIDE_EFFECTS/],
   ] as const) {
-    assert.throws(() => createGatewayApp(configWith(methods), { logger }), { name: "RangeError", message: fault });
-    assert.throws(() => running.reconfigure(configWith(methods)), { name: "RangeError", message: fault });
+    assert.throws(() => createGatewayApp(configWith(methods), { logger }), { name: "ConfigError", message: fault });
+    assert.throws(() => running.reconfigure(configWith(methods)), { name: "ConfigError", message: fault });
   }
 });
 

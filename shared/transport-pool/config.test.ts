@@ -150,6 +150,22 @@ test("a policy for a method that does not exist, or must not have it, stops the 
   }
 });
 
+test("all that is wrong with the methods of a service is one error", () => {
+  const methods = {
+    "book.v1.BookService/GetBooks": { timeout: "1s" },
+    "book.v1.BookService/CreateBook": { hedge: { max: 1 } },
+  };
+  const config = grpcClientsSection.parse({ services: [{ name: "book-service", address: "localhost:9002", methods }] });
+  const pool = createTransportPool(config, { logger: recordingLogger().logger, caller: "user-service" });
+  assert.throws(
+    () => pool.client("book-service", BookService),
+    (error) =>
+      error instanceof ConfigError &&
+      error.faults.map(({ path }) => path).join(" and ") ===
+        'book-service.methods["book.v1.BookService/GetBooks"] and book-service.methods["book.v1.BookService/CreateBook"].hedge',
+  );
+});
+
 test("two services of one name are refused", async (t) => {
   const found = await faults(
     t,

@@ -35,13 +35,20 @@ async function startPeerOf(t: TestContext, initial: Status, port = 0) {
 
 test("a peer is called when it says that it serves, and not while it says that it does not", async (t) => {
   const peer = await startPeerOf(t, Status.NOT_SERVING);
-  const { books, pool } = startPool(t, { address: peer.address, health_check: {} });
+  const { books, pool, lines } = startPool(t, { address: peer.address, health_check: {} });
   const error = await failureOf(books.getBook({ id: "b1" }));
   assert.equal(error.code, Code.Unavailable);
   assert.match(error.message, /does not serve/);
   peer.say(Status.SERVING);
   await until(() => pool.states()[0]?.state === "ready");
   await books.getBook({ id: "b1" });
+  const told = lines
+    .filter(({ msg }) => msg.includes("serve"))
+    .map(({ level, msg }) => [level, /serves? again|does not/.exec(msg)?.[0]]);
+  assert.deepEqual(told, [
+    ["warn", "does not"],
+    ["info", "serves again"],
+  ]);
 });
 
 test("what a peer said before its connection went does not hold for the next one", async (t) => {
@@ -51,8 +58,8 @@ test("what a peer said before its connection went does not hold for the next one
   peer.say(Status.NOT_SERVING);
   await until(() => pool.states()[0]?.endpoints[0]?.health === "not_serving");
   await peer.kill();
+  await until(() => pool.states()[0]?.endpoints[0]?.health === "unknown");
   await startPeerOf(t, Status.SERVING, peer.port);
-  await until(() => pool.states()[0]?.endpoints[0]?.state !== "ready");
   // It waits for the connection, and for the word of the one that is there now.
   assert.equal((await books.getBook({ id: "b1" })).book?.id, "b1");
 });

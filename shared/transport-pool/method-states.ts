@@ -41,7 +41,7 @@ export function methodStates(
   return states;
 }
 
-function policyState({ retry, unreachableRetry, hedge, ...rest }: MethodPolicy): PolicyState {
+export function policyState({ retry, unreachableRetry, hedge, ...rest }: MethodPolicy): PolicyState {
   return {
     ...rest,
     ...(retry === undefined ? {} : { retry: withCodeNames(retry) }),

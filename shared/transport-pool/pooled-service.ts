@@ -26,7 +26,7 @@ import { createWays, type Followed } from "./ways.ts";
 export interface PooledService {
   readonly transport: Transport;
   connect(): void;
-  /** @throws RangeError when the configuration has something about the service's methods that cannot be */
+  /** @throws ConfigError when the configuration has something about the service's methods that cannot be */
   check(service: DescService): void;
   /**
    * What makes `next` hold. Throws, for each service that was checked before, as `check` does, and as the creation; then

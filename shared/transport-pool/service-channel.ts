@@ -45,6 +45,7 @@ export function createServiceChannel({ config, logger, discovery, random }: Serv
     const logConnection = createConnectionLog({ logger, service: name, peer: address });
     const hasRecovered = createRecovery();
     let health: HealthWatch | undefined;
+    let hasRefused = false;
 
     function onChange(state: SubchannelState, cause?: Error): void {
       logConnection(state, cause);
@@ -94,7 +95,9 @@ export function createServiceChannel({ config, logger, discovery, random }: Serv
           if (endpoint.health === next) return;
           const about = { peer_service: name, peer: address, ...(cause === undefined ? {} : { error: cause.message }) };
           if (next === "not_serving") logger.warn(about, `${name} at ${address} does not serve`);
+          else if (next === "serving" && hasRefused) logger.info(about, `${name} at ${address} serves again`);
           else logger.debug(about, `${name} at ${address} is ${next}`);
+          if (next !== "unknown") hasRefused = next === "not_serving";
           endpoint.health = next;
           channel.changed();
         },

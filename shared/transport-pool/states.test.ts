@@ -34,7 +34,11 @@ function assertIsJson(states: readonly ServiceState[]): void {
 }
 
 test("before anything happens, a service is idle, and all of it is JSON", (t) => {
-  const { pool } = startPool(t, { address: ["127.0.0.1:1", "127.0.0.1:2"], protocol: "connect" });
+  const { pool } = startPool(t, {
+    address: ["127.0.0.1:1", "127.0.0.1:2"],
+    protocol: "connect",
+    breaker: { enabled: false },
+  });
   assert.deepEqual(pool.states(), [
     {
       name: "book-service",
@@ -44,6 +48,7 @@ test("before anything happens, a service is idle, and all of it is JSON", (t) =>
       openCalls: 0,
       balancer: "least_request",
       endpoints: [],
+      policy: { timeoutMs: 5_000, waitForReady: false },
       methods: {},
     },
   ] satisfies ServiceState[]);

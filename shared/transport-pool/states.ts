@@ -4,7 +4,7 @@ import { type Endpoint, errorOf, type Health } from "./balancing/endpoint.ts";
 import type { MethodPolicies } from "./calls/method-policies.ts";
 import type { ServiceConfig } from "./config/service.ts";
 import type { SubchannelState } from "./connections/subchannel.ts";
-import { type MethodState, methodStates } from "./method-states.ts";
+import { type MethodState, methodStates, type PolicyState, policyState } from "./method-states.ts";
 import type { Breakers } from "./policies/breakers.ts";
 import type { RetryThrottle } from "./policies/retry-throttle.ts";
 import type { ServiceChannel } from "./service-channel.ts";
@@ -25,6 +25,8 @@ export interface ServiceState {
   readonly endpoints: readonly EndpointState[];
   /** What is left in the bucket that retries and hedges draw on (gRFC A6); without `retry` and `hedge` there are none. */
   readonly retryTokens?: number;
+  /** What holds for methods that may be repeated and have no configuration of their own. */
+  readonly policy: PolicyState;
   /** By name: each that has been called. */
   readonly methods: Readonly<Record<string, MethodState>>;
   /** Connections that a reload has replaced and that still carry calls. */
@@ -75,6 +77,13 @@ export function stateOf({ config, channel, policies, breakers, throttle, replace
     balancer: config.balancer.policy,
     endpoints,
     ...(isRepeating ? { retryTokens: throttle.tokens() } : {}),
+    policy: policyState({
+      timeoutMs: config.timeoutMs,
+      waitForReady: config.waitForReady,
+      ...(config.retry === undefined ? {} : { retry: config.retry }),
+      ...(config.hedge === undefined ? {} : { hedge: config.hedge }),
+      ...(config.breaker.enabled ? { breaker: config.breaker } : {}),
+    }),
     methods: methodStates(policies, breakers, now),
     ...(replaced.length === 0 ? {} : { replacedChannels: replaced.length }),
   };

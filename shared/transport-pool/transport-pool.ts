@@ -14,8 +14,8 @@ export interface TransportPool {
    * A stream that is not read to its end goes on until its `signal` fires, its deadline passes or the incoming call
    * that it works for ends: leaving a `for await` does not cancel it (as in Connect).
    *
-   * @throws RangeError when no service of that name is configured (it lists those that are), or when its configuration
-   * says something of a method that the method does not allow
+   * @throws RangeError when no service of that name is configured; it lists those that are
+   * @throws ConfigError when its configuration says something of methods that they do not allow
    */
   client<Service extends DescService>(name: string, service: Service): Client<Service>;
   /**
@@ -36,7 +36,7 @@ export interface TransportPool {
    * service whose address or connections are configured otherwise gets new ones, and the old ones end with their last
    * call. New services are added. One that is gone is kept until the process ends, since there may be clients of it.
    *
-   * @throws RangeError as `client` and `createTransportPool` do; then nothing has changed
+   * @throws ConfigError or RangeError as `client` and `createTransportPool` do; then nothing has changed
    */
   update(config: GrpcClientsConfig): void;
   /** How things stand, in the order of the configuration. */

@@ -302,7 +302,7 @@ test("an update with a fault throws, and nothing of it holds, of other services 
         { name: "new-service", address: two.address },
       ];
       if (position === "first") services.reverse();
-      assert.throws(() => pool.update(configOf(...services)), { name: "RangeError", message });
+      assert.throws(() => pool.update(configOf(...services)), { name: "ConfigError", message });
       assert.equal(pool.has("new-service"), false);
       assert.equal((await books.getBook({ id: "b1" })).book?.title, "one");
       assert.equal(one.calls.at(-1)?.get("grpc-timeout"), "3000m");

@@ -63,9 +63,12 @@ export function createHealthWatch({ transport, service, backoff, onHealth }: Hea
       outsideOfCalls(begin);
     },
     stop() {
+      if (watching === undefined) return;
       clearTimeout(retryTimer);
-      watching?.abort();
+      watching.abort();
       watching = undefined;
+      // What it has said is over with the connection.
+      onHealth("unknown");
     },
   };
 }

@@ -1,5 +1,6 @@
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel as Idempotency } from "@bufbuild/protobuf/wkt";
+import { ConfigError, type ConfigFault } from "#shared/config";
 import type { MethodConfig, ServiceConfig } from "../config/service.ts";
 import type { MethodPolicy } from "../policies/method-policy.ts";
 
@@ -11,8 +12,8 @@ export interface MethodPolicies {
   /** From now on, for new calls. */
   replace(config: ServiceConfig): void;
   /**
-   * @throws RangeError when the configuration names a method of this service that does not exist, or that must not be
-   * hedged
+   * @throws ConfigError with every method of this service that the configuration names and that does not exist, or that
+   * must not be hedged
    */
   check(service: DescService): void;
 }
@@ -61,19 +62,21 @@ function policyOf(method: DescMethod, config: ServiceConfig): MethodPolicy {
 }
 
 function checkMethods(service: DescService, config: ServiceConfig): void {
+  const faults: ConfigFault[] = [];
   for (const [name, { hedge }] of Object.entries(config.methods)) {
     const [typeName, methodName] = name.split("/");
     if (typeName !== service.typeName) continue;
-    const path = `grpc_clients.services (${config.name}).methods["${name}"]`;
+    const path = `${config.name}.methods["${name}"]`;
     const method = service.methods.find((one) => one.name === methodName);
     if (method === undefined) {
       const names = service.methods.map((one) => one.name).join(", ");
-      throw new RangeError(`${path}: ${typeName} has no such method; it has ${names}`);
-    }
-    if (typeof hedge === "object" && method.idempotency !== Idempotency.NO_SIDE_EFFECTS) {
-      throw new RangeError(`${path}.hedge: only a method whose idempotency_level is NO_SIDE_EFFECTS can be hedged`);
+      faults.push({ path, message: `${typeName} has no such method; it has ${names}` });
+    } else if (typeof hedge === "object" && method.idempotency !== Idempotency.NO_SIDE_EFFECTS) {
+      const message = "only a method whose idempotency_level is NO_SIDE_EFFECTS can be hedged";
+      faults.push({ path: `${path}.hedge`, message });
     }
   }
+  if (faults.length > 0) throw new ConfigError("grpc_clients.services", faults);
 }
 
 function nameOf(method: DescMethod): string {

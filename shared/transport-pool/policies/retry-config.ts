@@ -27,7 +27,7 @@ const shape = {
   /** Attempts after the first. More than 4 means 4 (gRFC A6). */
   max: z
     .int()
-    .min(1)
+    .min(1, "at least 1: leave retry out, or write retry: off for a method")
     .transform((max) => Math.min(max, MOST_RETRIES)),
   /** No attempt begins later than this after the call's begin. The call's own deadline ends it in any case. */
   timeout: duration("10s", { min: "1ms" }),
