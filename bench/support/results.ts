@@ -22,7 +22,8 @@ export function isMet(budget: Budget, { value, ratio = Number.NaN }: Result): bo
   return "below" in budget ? measured < budget.below : measured >= budget.atLeast;
 }
 
-const FOLDER = new URL("../results/", import.meta.url);
+/** Where results are kept. */
+export const resultsFolder = new URL("../results/", import.meta.url);
 
 /** Writes `bench/results/<name>.json`: the machine, with what else should be known of the run, and one result a line. */
 export async function writeResults(
@@ -30,13 +31,26 @@ export async function writeResults(
   circumstances: Readonly<Record<string, string>>,
   results: readonly Result[],
 ): Promise<void> {
+  const lines = results.map(({ name: of, value, unit, ratio }) => ({
+    name: of,
+    value: rounded(value),
+    unit,
+    ratio: ratio === undefined ? null : rounded(ratio),
+  }));
+  await writeLines(name, circumstances, lines);
+}
+
+/** The same for results of another shape, whose numbers are rounded already. */
+export async function writeLines(
+  name: string,
+  circumstances: Readonly<Record<string, unknown>>,
+  lines: readonly Readonly<Record<string, unknown>>[],
+): Promise<void> {
   const machine = { cores: availableParallelism(), node: process.versions.node, ...circumstances };
-  const lines = results.map(({ name: of, value, unit, ratio }) =>
-    inOneLine({ name: of, value: rounded(value), unit, ratio: ratio === undefined ? null : rounded(ratio) }),
-  );
-  const text = `{\n  "machine": ${inOneLine(machine)},\n  "results": [\n    ${lines.join(",\n    ")}\n  ]\n}\n`;
-  await mkdir(FOLDER, { recursive: true });
-  await writeFile(new URL(`${name}.json`, FOLDER), text);
+  const results = lines.map(inOneLine).join(",\n    ");
+  const text = `{\n  "machine": ${inOneLine(machine)},\n  "results": [\n    ${results}\n  ]\n}\n`;
+  await mkdir(resultsFolder, { recursive: true });
+  await writeFile(new URL(`${name}.json`, resultsFolder), text);
 }
 
 /** As the formatter has it. */
@@ -46,6 +60,6 @@ function inOneLine(fields: Readonly<Record<string, unknown>>): string {
 }
 
 /** Three digits that count; all of those before the point. */
-function rounded(value: number): number {
+export function rounded(value: number): number {
   return Math.abs(value) >= 100 ? Math.round(value) : Number(value.toPrecision(3));
 }
