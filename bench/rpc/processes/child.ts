@@ -48,13 +48,17 @@ function memory(): Memory {
   return { rssBytes: rss, heapBytes: process.memoryUsage().heapUsed };
 }
 
-process.on("message", (question: Question) => {
-  answer(question)
-    .then(
-      (result): Reply => ({ id: question.id, answer: result }),
-      (error: unknown): Reply => ({ id: question.id, error: String(error) }),
-    )
-    .then((reply) => process.send?.(reply));
-});
+async function reply(question: Question): Promise<void> {
+  const { id } = question;
+  let result: Reply;
+  try {
+    result = { id, answer: await answer(question) };
+  } catch (error) {
+    result = { id, error: String(error) };
+  }
+  process.send?.(result);
+}
+
+process.on("message", (question: Question) => void reply(question));
 // Its parent wants no more, or is gone.
 process.on("disconnect", () => process.exit(0));
