@@ -22,6 +22,8 @@ const PATIENCE_MS = 60_000;
 export async function startWorker({ role, execArgv }: WorkerOptions): Promise<Worker> {
   const sink = await open("/dev/null", "w");
   const child = forkInto(sink, role, execArgv);
+  // The child has its own.
+  await sink.close();
   const waiting = new Map<number, PromiseWithResolvers<unknown>>();
   const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
   let asked = 0;
@@ -34,7 +36,6 @@ export async function startWorker({ role, execArgv }: WorkerOptions): Promise<Wo
   });
   child.once("exit", (code, signal) => {
     for (const { reject } of waiting.values()) reject(new Error(`the ${role} ended with ${signal ?? code}`));
-    void sink.close();
   });
 
   return {
