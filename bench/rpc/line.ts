@@ -33,8 +33,8 @@ const LOAD_PATIENCE_MS = 10 * 60_000;
 
 export async function openLine({ variant, scenario, execArgvOf }: LineOptions): Promise<Line> {
   const workers: Worker[] = [];
-  const start = async (role: Role): Promise<Worker> => {
-    const worker = await startWorker({ role, execArgv: execArgvOf(role) });
+  const start = (role: Role): Worker => {
+    const worker = startWorker({ role, execArgv: execArgvOf(role) });
     workers.push(worker);
     return worker;
   };
@@ -44,9 +44,9 @@ export async function openLine({ variant, scenario, execArgvOf }: LineOptions): 
   };
 
   try {
-    const server = await start("server");
-    const gateway = variants[variant].gateway ? await start("gateway") : undefined;
-    const client = await start("client");
+    const server = start("server");
+    const gateway = variants[variant].gateway ? start("gateway") : undefined;
+    const client = start("client");
     let port = await server.ask("start", { variant, port: 0 });
     if (gateway !== undefined) port = await gateway.ask("start", { variant, port });
     await client.ask("start", { variant, port });

@@ -1,5 +1,5 @@
 import { type ChildProcess, fork } from "node:child_process";
-import { type FileHandle, open } from "node:fs/promises";
+import { closeSync, openSync } from "node:fs";
 import { within } from "../../support/within.ts";
 import type { Asks, Question, Reply, Role } from "./messages.ts";
 
@@ -19,11 +19,9 @@ export interface WorkerOptions {
 const CHILD = new URL("child.ts", import.meta.url);
 const PATIENCE_MS = 60_000;
 
-export async function startWorker({ role, execArgv }: WorkerOptions): Promise<Worker> {
-  const sink = await open("/dev/null", "w");
-  const child = forkInto(sink, role, execArgv);
-  // The child has its own.
-  await sink.close();
+export function startWorker(options: WorkerOptions): Worker {
+  const { role } = options;
+  const child = forkChild(options);
   const waiting = new Map<number, PromiseWithResolvers<unknown>>();
   const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
   let asked = 0;
@@ -34,9 +32,11 @@ export async function startWorker({ role, execArgv }: WorkerOptions): Promise<Wo
     if ("error" in reply) question?.reject(new Error(`the ${role}: ${reply.error}`));
     else question?.resolve(reply.answer);
   });
-  child.once("exit", (code, signal) => {
-    for (const { reject } of waiting.values()) reject(new Error(`the ${role} ended with ${signal ?? code}`));
-  });
+  const failAll = (why: string) => {
+    for (const { reject } of waiting.values()) reject(new Error(`the ${role} ${why}`));
+  };
+  child.once("exit", (code, signal) => failAll(`ended with ${signal ?? code}`));
+  child.on("error", ({ message }) => failAll(`cannot be run: ${message}`));
 
   return {
     async ask<Kind extends keyof Asks>(kind: Kind, ask: Asks[Kind]["ask"], takesMs = 0) {
@@ -44,7 +44,10 @@ export async function startWorker({ role, execArgv }: WorkerOptions): Promise<Wo
       const id = asked++;
       const question = Promise.withResolvers<unknown>();
       waiting.set(id, question);
-      child.send({ id, kind, ask } satisfies Question);
+      child.send({ id, kind, ask } satisfies Question, (error) => {
+        // It may have ended unseen.
+        if (error !== null) question.reject(new Error(`the ${role} is gone`, { cause: error }));
+      });
       return (await within(takesMs + PATIENCE_MS, `the ${role}'s ${kind}`, question.promise)) as Asks[Kind]["answer"];
     },
     async end() {
@@ -59,10 +62,16 @@ export async function startWorker({ role, execArgv }: WorkerOptions): Promise<Wo
 }
 
 /** Its log is written as any service's is, to a stdout that somebody else reads: /dev/null. */
-function forkInto(sink: FileHandle, role: Role, execArgv: readonly string[]): ChildProcess {
-  return fork(CHILD, [role], {
-    // A heap can be told from garbage only after a collection.
-    execArgv: ["--expose-gc", ...execArgv],
-    stdio: ["ignore", sink.fd, "inherit", "ipc"],
-  });
+function forkChild({ role, execArgv }: WorkerOptions): ChildProcess {
+  const sink = openSync("/dev/null", "w");
+  try {
+    return fork(CHILD, [role], {
+      // A heap can be told from garbage only after a collection.
+      execArgv: ["--expose-gc", ...execArgv],
+      stdio: ["ignore", sink, "inherit", "ipc"],
+    });
+  } finally {
+    // The child has its own.
+    closeSync(sink);
+  }
 }
