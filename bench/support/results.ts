@@ -41,22 +41,30 @@ export async function writeResults(
 }
 
 /** The same for results of another shape, whose numbers are rounded already. */
-export async function writeLines(
-  name: string,
-  circumstances: Readonly<Record<string, unknown>>,
-  lines: readonly Readonly<Record<string, unknown>>[],
-): Promise<void> {
+export async function writeLines(name: string, circumstances: Fields, lines: readonly Fields[]): Promise<void> {
   const machine = { cores: availableParallelism(), node: process.versions.node, ...circumstances };
-  const results = lines.map(inOneLine).join(",\n    ");
-  const text = `{\n  "machine": ${inOneLine(machine)},\n  "results": [\n    ${results}\n  ]\n}\n`;
+  const text = toText(machine, lines);
   await mkdir(resultsFolder, { recursive: true });
   await writeFile(new URL(`${name}.json`, resultsFolder), text);
 }
 
+type Fields = Readonly<Record<string, unknown>>;
+
+const WIDTH = 120;
+
 /** As the formatter has it. */
-function inOneLine(fields: Readonly<Record<string, unknown>>): string {
+export function toText(machine: Fields, results: readonly Fields[]): string {
+  const lines = results.map((fields) => `    ${toObject(fields, "    ")}`);
+  return `{\n  "machine": ${toObject(machine, '  "machine": ')},\n  "results": [\n${lines.join(",\n")}\n  ]\n}\n`;
+}
+
+/** On one line where it fits behind what stands `before` it, with a comma after it. */
+function toObject(fields: Fields, before: string): string {
   const entries = Object.entries(fields).map(([key, value]) => `${JSON.stringify(key)}: ${JSON.stringify(value)}`);
-  return `{ ${entries.join(", ")} }`;
+  const line = `{ ${entries.join(", ")} }`;
+  if (before.length + line.length + 1 <= WIDTH) return line;
+  const indent = " ".repeat(before.length - before.trimStart().length);
+  return `{\n${entries.map((entry) => `${indent}  ${entry}`).join(",\n")}\n${indent}}`;
 }
 
 /** Three digits that count; all of those before the point. */
