@@ -62,3 +62,5 @@ async function reply(question: Question): Promise<void> {
 process.on("message", (question: Question) => void reply(question));
 // Its parent wants no more, or is gone.
 process.on("disconnect", () => process.exit(0));
+// Gone while this was loaded.
+if (!process.connected) process.exit(0);
