@@ -1,3 +1,4 @@
+import { toColumns } from "./columns.ts";
 import { type Budget, isMet, type Result } from "./results.ts";
 
 const HEAD = ["", "ours", "bare", "unit", "ratio", "budget", ""];
@@ -6,17 +7,7 @@ const TO_THE_RIGHT = new Set([1, 2, 4]);
 
 /** The results for people. */
 export function toTable(results: readonly Result[]): string {
-  const rows = [HEAD, ...results.map(toCells)];
-  const widths = HEAD.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  return rows.map((row) => toLine(row, widths)).join("\n");
-}
-
-function toLine(row: readonly string[], widths: readonly number[]): string {
-  const cells = row.map((cell, column) => {
-    const width = widths[column] ?? 0;
-    return TO_THE_RIGHT.has(column) ? cell.padStart(width) : cell.padEnd(width);
-  });
-  return cells.join("  ").trimEnd();
+  return toColumns([HEAD, ...results.map(toCells)], TO_THE_RIGHT);
 }
 
 function toCells(result: Result): string[] {
@@ -37,7 +28,8 @@ function inWords(budget: Budget, unit: string): string {
   return budget.of === "value" ? `${bound} ${unit}` : `${bound} of bare`;
 }
 
-function inDigits(value: number): string {
+/** Three digits that count; all of those before the point. */
+export function inDigits(value: number): string {
   if (Math.abs(value) >= 100) return Math.round(value).toLocaleString("en");
   return String(Number(value.toPrecision(3)));
 }

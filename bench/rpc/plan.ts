@@ -1,0 +1,54 @@
+import { type ScenarioName, scenarioNames } from "./scenarios.ts";
+import { grpcVariants, type VariantName, variantNames } from "./variants.ts";
+
+/** How much is measured. */
+export interface Plan {
+  /** Each with those that are measured side by side. */
+  readonly steps: readonly Step[];
+  /** For each pair of processes, before the rounds. */
+  readonly warmUpMs: number;
+  /** After one more that counts for nothing. */
+  readonly rounds: number;
+  readonly roundMs: number;
+  /** A pair's memory is looked at when it has made so many calls of `memoryScenario`. 0: never. */
+  readonly memoryCalls: number;
+}
+
+export interface Step {
+  readonly scenario: ScenarioName;
+  readonly variants: readonly VariantName[];
+}
+
+export interface PlanOptions {
+  readonly quick: boolean;
+  /** Undefined: all. */
+  readonly only?: readonly VariantName[] | undefined;
+  /** Undefined: all, or those that a quick run has time for. */
+  readonly scenarios?: readonly ScenarioName[] | undefined;
+}
+
+/** What budgets, memory and the chart are about. */
+export const mainScenario: ScenarioName = "unary-small-64";
+
+/** What a minute is enough for, on a machine that has other things to do: whatever there is a budget for. */
+const quickScenarios: readonly ScenarioName[] = [mainScenario, "stream-64"];
+const quickVariants: readonly VariantName[] = [
+  ...grpcVariants,
+  "stock-connect-h1",
+  "meridian-connect-h1",
+  "meridian-gateway",
+];
+
+export function createPlan({ quick, only, scenarios }: PlanOptions): Plan {
+  const amount = quick
+    ? { warmUpMs: 900, rounds: 3, roundMs: 250, memoryCalls: 0 }
+    : { warmUpMs: 1_500, rounds: 5, roundMs: 800, memoryCalls: 100_000 };
+  const names = scenarios ?? (quick ? quickScenarios : scenarioNames);
+  const steps = names.map((scenario) => ({ scenario, variants: only ?? variantsOf(scenario, quick) }));
+  return { ...amount, steps };
+}
+
+function variantsOf(scenario: ScenarioName, quick: boolean): readonly VariantName[] {
+  if (!quick) return variantNames;
+  return scenario === mainScenario ? quickVariants : grpcVariants;
+}
