@@ -5,7 +5,7 @@ import type { LogDestination } from "./destination.ts";
 export const STDOUT = 1;
 
 /** A system call for each line would cost more than the line. */
-const BUFFER_BYTES = 8 * 1024;
+const BUFFER_LENGTH = 8 * 1024;
 /** How long a line may wait for others. What the process loses when it is killed (SIGKILL) is no older. */
 const FLUSH_INTERVAL_MS = 50;
 /** pino's number of `warn`. */
@@ -38,31 +38,32 @@ export function immediateStdout(): LogDestination {
 }
 
 function bufferedStdout(): LogDestination {
-  const stream = pino.destination({ dest: STDOUT, sync: true, minLength: BUFFER_BYTES });
+  const stream = immediateStdout();
+  let lines = "";
   let timer: NodeJS.Timeout | undefined;
 
-  /** Not `flushSync`, which waits for the disk (fsync) where stdout is a file. */
-  function flush(): void {
+  function writeOut(): void {
     clearTimeout(timer);
     timer = undefined;
-    stream.flush();
+    const text = lines;
+    lines = "";
+    if (text !== "") stream.write(text);
   }
-  process.on("exit", () => stream.flushSync());
+  function flush(done?: () => void): void {
+    writeOut();
+    stream.flush?.(done);
+  }
+  process.on("exit", () => flush());
 
   return {
     // So that pino says of what level a line is.
     [pino.symbols.needsMetadataGsym]: true,
     lastLevel: 0,
     write(line: string) {
-      stream.write(line);
-      if (this.lastLevel >= WARN) flush();
-      else timer ??= setTimeout(flush, FLUSH_INTERVAL_MS).unref();
+      lines += line;
+      if (lines.length >= BUFFER_LENGTH || this.lastLevel >= WARN) writeOut();
+      else timer ??= setTimeout(writeOut, FLUSH_INTERVAL_MS).unref();
     },
-    flush(done: (() => void) | undefined) {
-      clearTimeout(timer);
-      timer = undefined;
-      stream.flushSync();
-      done?.();
-    },
+    flush,
   } as LogDestination & { lastLevel: number };
 }

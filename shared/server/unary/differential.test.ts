@@ -28,6 +28,7 @@ import { LazyHeaders } from "./lazy-headers.ts";
 // | -------------------------------------------- | ------------------------------------------------------- |
 // | `date`                                       | it is the time                                          |
 // | the order of headers                         | they are written as they come, and not sorted           |
+// | the signal after an answer that went well    | it fires only for those who listen to it by then        |
 // | how a body is cut into frames and chunks     | it is written whole                                     |
 // | the stream's end after a body that went on   | a reset there may come before or after the answer's end |
 
@@ -100,7 +101,7 @@ interface Pair {
   shortened(): number;
 }
 
-async function startPair(t: TestContext, yaml: Record<string, unknown> = {}): Promise<Pair> {
+async function startPair(t: TestContext): Promise<Pair> {
   let shortened = 0;
   function routes(router: ConnectRouter): void {
     const counted = (message: Text, context: HandlerContext) => {
@@ -117,7 +118,7 @@ async function startPair(t: TestContext, yaml: Record<string, unknown> = {}): Pr
           reply.header("x-hook", "set");
         });
       },
-      config: { read_max_bytes: READ_MAX_BYTES, write_max_bytes: WRITE_MAX_BYTES, fast_path, ...yaml },
+      config: { read_max_bytes: READ_MAX_BYTES, write_max_bytes: WRITE_MAX_BYTES, max_timeout: "2s", fast_path },
     });
   const servers = await Promise.all([start(true), start(false)]);
   const clients = await Promise.all([connectHttp2(t, servers[0].url), connectHttp2(t, servers[1].url)]);

@@ -1,3 +1,4 @@
+import { getEventListeners } from "node:events";
 import { constants } from "node:http2";
 import { Code, ConnectError, type ContextValues, type HandlerContext, type UnaryRequest } from "@connectrpc/connect";
 import type { Compression } from "@connectrpc/connect/protocol";
@@ -155,7 +156,8 @@ export class UnaryCall implements UnaryInfo {
       if (header !== context.responseHeader) replace(context.responseHeader, header);
       if (trailer !== context.responseTrailer) replace(context.responseTrailer, trailer);
       outcome = method.serialization.getO(dialect.isBinary).serialize(message);
-      this.#abort(OVER);
+      // An abort costs as much as the rest of the context; nobody has to be told where nobody listens.
+      if (getEventListeners(context.signal, "abort").length > 0) this.#abort(OVER);
     } catch (error) {
       outcome = asConnectError(error);
       this.#answeredError = outcome;
