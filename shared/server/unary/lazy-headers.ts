@@ -62,7 +62,9 @@ export class LazyHeaders extends (Headers as new () => HeaderMethods) {
   }
 
   override has(name: string): boolean {
-    if (this.#fields !== undefined && PLAIN_NAME.test(name)) return this.#fields[name] !== undefined;
+    if (this.#fields !== undefined && PLAIN_NAME.test(name)) {
+      return Object.hasOwn(this.#fields, name) && this.#fields[name] !== undefined;
+    }
     this.#fill();
     return super.has(name);
   }
