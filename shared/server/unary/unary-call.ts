@@ -148,7 +148,7 @@ export class UnaryCall implements UnaryInfo {
 
   /** Never rejects. */
   async #answer(request: UnaryRequest): Promise<void> {
-    const { method, dialect, compression, jsonOptions, response } = this.#options;
+    const { method, dialect, compression, jsonOptions } = this.#options;
     const { context } = this;
     let outcome: Outcome;
     try {
@@ -167,8 +167,8 @@ export class UnaryCall implements UnaryInfo {
       const answer = toAnswer(outcome, { dialect, context, compression, jsonOptions });
       this.#write(answer instanceof Promise ? await answer : answer);
     } catch (error) {
-      if (isClosed(response)) this.#end(hangUpError);
-      else this.#answeredError = this.#options.giveUp(error);
+      const failure = this.#options.giveUp(error);
+      this.#end(() => failure);
     }
   }
 
