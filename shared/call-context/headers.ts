@@ -35,7 +35,8 @@ export function readContextHeaders(
 
 function isRetried(headers: Headers): boolean {
   if (headers.get(contextHeaders.retryChain) === "1") return true;
-  return /^0*[1-9]\d*$/.test(headers.get(contextHeaders.previousAttempts) ?? "");
+  const previous = headers.get(contextHeaders.previousAttempts);
+  return previous !== null && /^0*[1-9]\d*$/.test(previous);
 }
 
 /**

@@ -1,8 +1,9 @@
 import { createRequire } from "node:module";
 import { isatty } from "node:tty";
-import { type DestinationStream, pino } from "pino";
+import type { DestinationStream } from "pino";
 import type { PrettyOptions, prettyFactory } from "pino-pretty";
 import type { LogConfig } from "./log-section.ts";
+import { immediateStdout, STDOUT, stdout } from "./stdout.ts";
 
 /** Where finished lines go, with their line feed. */
 export interface LogDestination extends DestinationStream {
@@ -10,7 +11,6 @@ export interface LogDestination extends DestinationStream {
   flush?(done?: () => void): void;
 }
 
-const STDOUT = 1;
 const PRETTY: PrettyOptions = {
   singleLine: true,
   translateTime: "SYS:HH:MM:ss.l",
@@ -21,8 +21,8 @@ const PRETTY: PrettyOptions = {
 /** Opens what a logger writes to: JSON as it is, or made readable on the way. */
 export function openDestination(format: LogConfig["format"], given?: LogDestination): LogDestination {
   const terminal = given === undefined && isatty(STDOUT);
-  const target = given ?? stdout();
-  if (format === "json" || (format === "auto" && !terminal)) return target;
+  if (format === "json" || (format === "auto" && !terminal)) return given ?? stdout();
+  const target = given ?? immediateStdout();
   const pretty = loadPretty();
   if (pretty === undefined) {
     if (format === "auto") return target;
@@ -35,20 +35,6 @@ export function openDestination(format: LogConfig["format"], given?: LogDestinat
     flush: (done) => {
       if (target.flush !== undefined) target.flush(done);
       else done?.();
-    },
-  };
-}
-
-/** Each line is written before `write` returns, so that nothing is lost however the process ends. */
-function stdout(): LogDestination {
-  const stream = pino.destination({ dest: STDOUT, sync: true });
-  return {
-    write: (line) => {
-      stream.write(line);
-    },
-    flush: (done) => {
-      stream.flushSync();
-      done?.();
     },
   };
 }

@@ -12,7 +12,7 @@ export interface LoggerOptions {
   /** Who logs: `service` on each line. */
   readonly name: string;
   readonly config: LogConfig;
-  /** Default stdout, where each line is written at once. */
+  /** Default stdout, where lines may wait some milliseconds for others. */
   readonly destination?: LogDestination;
 }
 

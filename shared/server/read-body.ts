@@ -1,5 +1,3 @@
-import type { IncomingMessage } from "node:http";
-import type { Http2ServerRequest } from "node:http2";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { abortableItems } from "./abortable.ts";
 import { hangUpError } from "./hang-up.ts";
@@ -12,11 +10,10 @@ export interface ReadBodyOptions {
 }
 
 /**
- * A request's body, chunk by chunk, for as long as the call may take. Ending early leaves the rest of it unread and the
- * connection open, for the answer.
+ * A request's body, chunk by chunk, for as long as the call may take.
  */
 export async function* readBody(
-  request: IncomingMessage | Http2ServerRequest,
+  chunks: AsyncIterable<Uint8Array>,
   { deadlineMs, shutdown }: ReadBodyOptions,
 ): AsyncGenerator<Uint8Array> {
   const end = new AbortController();
@@ -29,7 +26,7 @@ export async function* readBody(
     end.abort(new ConnectError("the operation timed out", Code.DeadlineExceeded));
   }
   try {
-    yield* abortableItems(end.signal, request.iterator({ destroyOnReturn: false }));
+    yield* abortableItems(end.signal, chunks);
   } catch (error) {
     // A body fails when its connection or its stream does.
     throw end.signal.aborted ? error : hangUpError();

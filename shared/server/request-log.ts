@@ -15,6 +15,7 @@ export function logOtherRequest(
   const info = callInfoOf(request);
   // Not "finish": a response that the caller did not wait for has none.
   response.once("close", () => {
+    info.onClose?.();
     if (info.onEnd !== undefined) return;
     const status = response.statusCode;
     const grpcStatus = grpcStatusOf(response);

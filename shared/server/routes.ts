@@ -8,6 +8,8 @@ import type { ServerConfig } from "./config.ts";
 import { addHealth } from "./health.ts";
 import { addReflection } from "./reflection.ts";
 import { serveConnect } from "./serve-connect.ts";
+import { recordMethods } from "./unary/recorded-methods.ts";
+import { createUnaryRoutes } from "./unary/serve-unary.ts";
 
 /**
  * Registers a service's Connect routes. Called once.
@@ -36,19 +38,34 @@ const jsonOptions: object = { textDecoder: new TextDecoder("utf-8", { fatal: tru
 export function addRoutes(fastify: FastifyInstance, options: RoutesOptions): void {
   const { config, logger, readiness, interceptors, closing, shutdown } = options;
 
-  const router = createConnectRouter({
-    interceptors,
-    acceptCompression: [compressionGzip, compressionBrotli],
-    readMaxBytes: config.readMaxBytes,
-    writeMaxBytes: config.writeMaxBytes,
-    jsonOptions,
-    shutdownSignal: shutdown,
-  });
+  const acceptCompression = [compressionGzip, compressionBrotli];
+  const recorded = recordMethods(
+    createConnectRouter({
+      interceptors,
+      acceptCompression,
+      readMaxBytes: config.readMaxBytes,
+      writeMaxBytes: config.writeMaxBytes,
+      jsonOptions,
+      shutdownSignal: shutdown,
+    }),
+  );
+  const { router } = recorded;
   options.routes(router, closing);
   const served = new Set<DescService>(router.handlers.map(({ service }) => service));
   addHealth(router, { readiness, services: [...served].map(({ typeName }) => typeName), closing });
   addReflection(router, { services: () => router.handlers.map(({ service }) => service), closing });
-  serveConnect(fastify, { config, logger, handlers: router.handlers, shutdown });
+  const unaryRouteOf = config.fastPath
+    ? createUnaryRoutes({
+        config,
+        logger,
+        methods: recorded.unary,
+        interceptors,
+        acceptCompression,
+        jsonOptions,
+        shutdown,
+      })
+    : () => undefined;
+  serveConnect(fastify, { config, logger, handlers: router.handlers, unaryRouteOf, shutdown });
 
   fastify.get("/livez", async () => ({ status: "alive" }));
   fastify.get("/readyz", async (_request, reply) => {

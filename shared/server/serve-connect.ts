@@ -1,15 +1,17 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
-import { Code, ConnectError } from "@connectrpc/connect";
+import type { ConnectError } from "@connectrpc/connect";
 import type { UniversalHandler } from "@connectrpc/connect/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { Logger } from "#shared/logging";
 import { answeredError } from "./answered-error.ts";
 import { callInfoOf } from "./call-info.ts";
 import type { ServerConfig } from "./config.ts";
+import { giveUp } from "./give-up.ts";
 import { hangUpError } from "./hang-up.ts";
 import { readBody } from "./read-body.ts";
 import { cutTimeout } from "./timeout-headers.ts";
+import type { UnaryRoute } from "./unary/serve-unary.ts";
 import { toUniversalRequest } from "./universal-request.ts";
 import { blameCaller } from "./unreadable-request.ts";
 import { writeResponse } from "./write-response.ts";
@@ -18,6 +20,8 @@ export interface ServeConnectOptions {
   readonly config: ServerConfig;
   readonly logger: Logger;
   readonly handlers: readonly UniversalHandler[];
+  /** Takes a method's ordinary unary calls. Undefined: Connect's handler serves them all. */
+  readonly unaryRouteOf: (handler: UniversalHandler) => UnaryRoute | undefined;
   /** Ends every call. */
   readonly shutdown: AbortSignal;
 }
@@ -33,21 +37,28 @@ export function serveConnect(fastify: FastifyInstance, options: ServeConnectOpti
     scope.removeAllContentTypeParsers();
     scope.addContentTypeParser("*", (_request, _payload, done) => done(null));
     for (const handler of options.handlers) {
+      const unary = options.unaryRouteOf(handler);
       scope.all(handler.requestPath, (request, reply) => {
         reply.hijack();
-        void answer(handler, request, reply, options);
+        const handOn = (body?: AsyncIterable<Uint8Array>) => void answer(handler, request, reply, options, body);
+        if (unary?.take(request, reply, handOn) !== true) handOn();
       });
     }
     done();
   });
 }
 
-/** Never rejects. */
+/**
+ * Never rejects.
+ *
+ * @param source the body, where some of it has been read already
+ */
 async function answer(
   handler: UniversalHandler,
   request: FastifyRequest,
   reply: FastifyReply,
   { config, logger, shutdown }: ServeConnectOptions,
+  source?: AsyncIterable<Uint8Array>,
 ): Promise<void> {
   const raw: IncomingMessage | Http2ServerRequest = request.raw;
   const response: ServerResponse | Http2ServerResponse = reply.raw;
@@ -60,7 +71,7 @@ async function answer(
     if (timeoutMs !== undefined) info.deadlineMs = info.startedAtMs + timeoutMs;
     // A streaming handler is told of its deadline while it reads; a unary one is not called before all is read.
     const deadlineMs = isUnary ? info.deadlineMs : undefined;
-    const body = readBody(raw, { deadlineMs, shutdown });
+    const body = readBody(source ?? raw.iterator({ destroyOnReturn: false }), { deadlineMs, shutdown });
     let universalResponse = await handler({ ...toUniversalRequest(raw, response, info), body });
     if (isUnary && info.onEnd === undefined) universalResponse = await blameCaller(universalResponse);
     // What hooks have set, such as CORS.
@@ -70,15 +81,8 @@ async function answer(
     const { isComplete, last } = await writeResponse(universalResponse, raw, response, info.deadlineMs);
     if (isComplete) answeredWith = () => answeredError(universalResponse, last);
   } catch (err) {
-    const error = new ConnectError("the call cannot be answered", Code.Internal, undefined, undefined, err);
+    const error = giveUp(err, { logger, method, response });
     answeredWith = () => error;
-    logger.error({ err, method }, "call cannot be answered");
-    if (!response.headersSent) {
-      response.statusCode = 500;
-      response.end();
-    } else {
-      response.destroy(err instanceof Error ? err : undefined);
-    }
   }
   try {
     info.onEnd?.(answeredWith);

@@ -4,7 +4,7 @@ import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { LONGEST_TIMER_MS } from "./timeout-headers.ts";
 
 /** How long after its deadline what a call has written, such as DEADLINE_EXCEEDED, may take to get out. */
-const LAST_WORDS_MS = 1_000;
+export const LAST_WORDS_MS = 1_000;
 
 type Response = ServerResponse | Http2ServerResponse;
 
@@ -58,7 +58,7 @@ export async function writeResponse(
   }
 }
 
-function setHeaders(response: Response, header: Headers | undefined): void {
+export function setHeaders(response: Response, header: Headers | undefined): void {
   if (header === undefined) return;
   for (const [name, value] of header) if (name !== "set-cookie") response.setHeader(name, value);
   const cookies = header.getSetCookie();
@@ -66,7 +66,7 @@ function setHeaders(response: Response, header: Headers | undefined): void {
 }
 
 /** Whether nobody is left to write to. */
-function isClosed(response: Response): boolean {
+export function isClosed(response: Response): boolean {
   return "stream" in response ? response.stream.destroyed || response.stream.closed : response.destroyed;
 }
 

@@ -18,7 +18,7 @@ export function accessLogInterceptor(logger: Logger): Interceptor {
   return (next) => async (request) => {
     const info = request.contextValues.get(callInfoKey);
     if (info === undefined) return next(request);
-    const ending = createEnding();
+    const ending = new Ending();
     const method = `${request.service.typeName}/${request.method.name}`;
     const call = currentCall();
     info.onEnd = (answeredError) => logCall(logger, { method, call, info }, ending.outcome(answeredError));
@@ -27,10 +27,10 @@ export function accessLogInterceptor(logger: Logger): Interceptor {
         request.stream ? ({ ...request, message: ending.received(request.message) } as StreamRequest) : request,
       );
       if (response.stream) return { ...response, message: ending.sent(response.message) } as StreamResponse;
-      ending.done();
+      ending.isDone = true;
       return response;
     } catch (error) {
-      ending.failed(error);
+      ending.failure = error;
       throw error;
     }
   };
@@ -45,50 +45,46 @@ interface Outcome {
   readonly err?: unknown;
 }
 
-/** How one call ends, pieced together from what passes by. */
-function createEnding() {
-  let isDone = false;
-  let isUnreadable = false;
-  let failure: unknown;
+const OK: Outcome = { code: undefined, isOurs: false };
 
-  return {
-    /** The handler has said all that it has to say. */
-    done(): void {
-      isDone = true;
-    },
-    failed(error: unknown): void {
-      failure = error;
-    },
-    async *received<T>(items: AsyncIterable<T>): AsyncGenerator<T> {
-      try {
-        yield* items;
-      } catch (error) {
-        // The caller's stream has failed: then no code makes it our fault.
-        isUnreadable = true;
-        throw error;
-      }
-    },
-    async *sent<T>(items: AsyncIterable<T>): AsyncGenerator<T> {
-      try {
-        yield* items;
-        isDone = true;
-      } catch (error) {
-        failure = error;
-        throw error;
-      }
-    },
-    outcome(answeredError: () => ConnectError | undefined): Outcome {
-      if (failure !== undefined) {
-        const { code } = ConnectError.from(failure);
-        return { code, isOurs: serverFaults.has(code) && !isUnreadable };
-      }
-      const error = answeredError();
-      if (error?.code === Code.Canceled) return { code: error.code, isOurs: false };
-      // The handler had done its part, or was closed in the middle of it, because its answer could not be encoded.
-      if (error !== undefined) return { code: error.code, isOurs: true, err: error };
-      return { code: isDone ? undefined : Code.Canceled, isOurs: false };
-    },
-  };
+/** How one call ends, pieced together from what passes by. */
+class Ending {
+  /** The handler has said all that it has to say. */
+  isDone = false;
+  failure: unknown;
+  #isUnreadable = false;
+
+  async *received<T>(items: AsyncIterable<T>): AsyncGenerator<T> {
+    try {
+      yield* items;
+    } catch (error) {
+      // The caller's stream has failed: then no code makes it our fault.
+      this.#isUnreadable = true;
+      throw error;
+    }
+  }
+
+  async *sent<T>(items: AsyncIterable<T>): AsyncGenerator<T> {
+    try {
+      yield* items;
+      this.isDone = true;
+    } catch (error) {
+      this.failure = error;
+      throw error;
+    }
+  }
+
+  outcome(answeredError: () => ConnectError | undefined): Outcome {
+    if (this.failure !== undefined) {
+      const { code } = ConnectError.from(this.failure);
+      return { code, isOurs: serverFaults.has(code) && !this.#isUnreadable };
+    }
+    const error = answeredError();
+    if (error?.code === Code.Canceled) return { code: error.code, isOurs: false };
+    // The handler had done its part, or was closed in the middle of it, because its answer could not be encoded.
+    if (error !== undefined) return { code: error.code, isOurs: true, err: error };
+    return this.isDone ? OK : { code: Code.Canceled, isOurs: false };
+  }
 }
 
 interface LoggedCall {

@@ -5,6 +5,7 @@ import { callInfoKey } from "../call-info.ts";
 /** Makes the incoming call what `currentCall()` answers in the handler and in all that it starts. */
 export const callContextInterceptor: Interceptor = (next) => async (request) => {
   const call = contextOf(request);
+  if (!request.stream) return runInCall(call, () => next(request));
   const response = await runInCall(call, () => next(request));
   if (!response.stream) return response;
   return { ...response, message: iterateInCall(call, response.message) } as StreamResponse;

@@ -1,0 +1,153 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
+import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
+import {
+  type Compression,
+  encodeEnvelope,
+  encodeEnvelopes,
+  envelopeCompress,
+  mergeNonProtocolHeaders,
+} from "@connectrpc/connect/protocol";
+import { codeToHttpStatus, errorToJsonBytes, trailerMux } from "@connectrpc/connect/protocol-connect";
+import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
+import { trailerFlag, trailerSerialize } from "@connectrpc/connect/protocol-grpc-web";
+import { setHeaders } from "../write-response.ts";
+import { type HeaderFields, LazyHeaders } from "./lazy-headers.ts";
+import type { UnaryDialect } from "./ordinary.ts";
+
+/** Connect's own limit, below which it does not compress. */
+const COMPRESS_MIN_BYTES = 1024;
+
+/** What a call came to: its response message, encoded, or how it failed. */
+export type Outcome = Uint8Array | ConnectError;
+
+export interface UnaryAnswer {
+  readonly status: number;
+  readonly header: Headers;
+  readonly trailer?: Headers;
+  readonly body?: Uint8Array;
+}
+
+export interface AnswerOptions {
+  readonly dialect: UnaryDialect;
+  readonly context: HandlerContext;
+  /** What the caller can read. */
+  readonly compression: Compression | null;
+  /** Those with which error details are shown in JSON. */
+  readonly jsonOptions: object;
+}
+
+const okTrailers = { "grpc-status": "0" };
+const okTrailerBytes = trailerSerialize(new Headers(okTrailers));
+
+/** What answers begin with; made once for each compression of each dialect. */
+export function initialHeader(
+  { contentType, protocol, encodingHeader }: UnaryDialect,
+  compression: Compression | null,
+): HeaderFields {
+  // gRPC names the encoding of messages, whether or not one of them has it; Connect that of the body.
+  if (protocol === "connect" || compression === null) return { "content-type": contentType };
+  return { "content-type": contentType, [encodingHeader]: compression.name };
+}
+
+export function initialTrailer({ protocol }: UnaryDialect): HeaderFields {
+  return protocol === "connect" ? {} : okTrailers;
+}
+
+/** The answer as its protocol has it: what Connect's handlers would say, in their words. */
+export function toAnswer(outcome: Outcome, options: AnswerOptions): UnaryAnswer | Promise<UnaryAnswer> {
+  if (options.dialect.protocol === "connect") return connectAnswer(outcome, options);
+  const { context, compression, dialect } = options;
+  const header = context.responseHeader;
+  const trailer = context.responseTrailer;
+  if (outcome instanceof ConnectError) setTrailerStatus(trailer, outcome);
+  const message = outcome instanceof ConnectError ? undefined : outcome;
+  if (dialect.protocol === "grpc") {
+    if (message === undefined) return { status: 200, header, trailer };
+    if (compression === null || message.length < COMPRESS_MIN_BYTES) {
+      return { status: 200, header, trailer, body: encodeEnvelope(0, message) };
+    }
+    return compressed([{ flags: 0, data: message }], compression).then((body) => ({
+      status: 200,
+      header,
+      trailer,
+      body,
+    }));
+  }
+  const end = { flags: trailerFlag, data: isTouched(trailer) ? trailerSerialize(trailer) : okTrailerBytes };
+  const envelopes = message === undefined ? [end] : [{ flags: 0, data: message }, end];
+  if (compression === null || envelopes.every(({ data }) => data.length < COMPRESS_MIN_BYTES)) {
+    return { status: 200, header, body: encodeEnvelopes(...envelopes) };
+  }
+  return compressed(envelopes, compression).then((body) => ({ status: 200, header, body }));
+}
+
+async function compressed(envelopes: { flags: number; data: Uint8Array }[], compression: Compression) {
+  return encodeEnvelopes(
+    ...(await Promise.all(envelopes.map((envelope) => envelopeCompress(envelope, compression, COMPRESS_MIN_BYTES)))),
+  );
+}
+
+function connectAnswer(outcome: Outcome, options: AnswerOptions): UnaryAnswer | Promise<UnaryAnswer> {
+  const { context, compression, jsonOptions, dialect } = options;
+  let status = 200;
+  let body: Uint8Array;
+  if (outcome instanceof ConnectError) {
+    status = codeToHttpStatus(outcome.code);
+    context.responseHeader.set("content-type", "application/json");
+    if (!("isWireError" in outcome && outcome.isWireError === true)) {
+      mergeNonProtocolHeaders(context.responseHeader, outcome.metadata);
+    }
+    body = errorToJsonBytes(outcome, jsonOptions);
+  } else {
+    body = outcome;
+  }
+  if (compression === null || body.length < COMPRESS_MIN_BYTES)
+    return { status, header: connectHeader(context, body), body };
+  return compression.compress(body).then((bytes) => {
+    context.responseHeader.set(dialect.encodingHeader, compression.name);
+    return { status, header: connectHeader(context, bytes), body: bytes };
+  });
+}
+
+function connectHeader({ responseHeader, responseTrailer }: HandlerContext, body: Uint8Array): Headers {
+  const length = String(body.length);
+  if (!isTouched(responseHeader) && !isTouched(responseTrailer)) {
+    return new LazyHeaders({ "content-type": responseHeader.get("content-type") ?? "", "content-length": length });
+  }
+  const header = trailerMux(responseHeader, responseTrailer);
+  header.set("content-length", length);
+  return header;
+}
+
+function isTouched(headers: Headers): boolean {
+  return !(headers instanceof LazyHeaders) || headers.untouched === undefined;
+}
+
+/** Writes it at once. @throws when a header or trailer cannot be written */
+export function writeAnswer(
+  { status, header, trailer, body }: UnaryAnswer,
+  response: ServerResponse | Http2ServerResponse,
+): void {
+  if (header instanceof LazyHeaders && header.untouched !== undefined) {
+    for (const [name, value] of Object.entries(header.untouched)) response.setHeader(name, value as string);
+  } else {
+    setHeaders(response, header);
+  }
+  // The overloads of the two classes have no call in common.
+  (response as ServerResponse).writeHead(status);
+  if (trailer !== undefined) {
+    response.addTrailers(isTouched(trailer) ? Object.fromEntries(trailer) : okTrailers);
+  }
+  if (body === undefined) response.end();
+  else response.end(body);
+}
+
+/** What Connect says of a failure that is no ConnectError. */
+export function asConnectError(error: unknown): ConnectError {
+  if (error instanceof ConnectError) return error;
+  return new ConnectError("internal error", Code.Internal, undefined, undefined, error);
+}
+
+export type Request = IncomingMessage | Http2ServerRequest;
+export type Response = ServerResponse | Http2ServerResponse;

@@ -1,0 +1,72 @@
+import { create, type DescMessage, type DescMethodUnary, type Message } from "@bufbuild/protobuf";
+import {
+  createHandlerContext,
+  type HandlerContext,
+  type Interceptor,
+  type UnaryRequest,
+  type UnaryResponse,
+} from "@connectrpc/connect";
+import { createMethodSerializationLookup, type MethodSerializationLookup } from "@connectrpc/connect/protocol";
+import { callInfoKey } from "../call-info.ts";
+import type { UnaryImplementation } from "./recorded-methods.ts";
+
+/** A unary method with all that its calls have in common. */
+export interface UnaryMethod {
+  readonly method: DescMethodUnary;
+  readonly requestPath: string;
+  /** What its requests have as `url`. */
+  readonly url: string;
+  readonly serialization: MethodSerializationLookup<DescMessage, DescMessage>;
+  /** Its implementation inside of the interceptors. */
+  invoke(request: UnaryRequest): Promise<UnaryResponse>;
+}
+
+export interface UnaryMethodOptions {
+  readonly implementation: UnaryImplementation;
+  readonly requestPath: string;
+  readonly interceptors: readonly Interceptor[];
+  readonly limits: { readonly readMaxBytes: number; readonly writeMaxBytes: number };
+  readonly jsonOptions: object;
+}
+
+export function createUnaryMethod(options: UnaryMethodOptions): UnaryMethod {
+  const { implementation, requestPath, interceptors, limits, jsonOptions } = options;
+  const method = implementation.method as DescMethodUnary;
+
+  async function handle(request: UnaryRequest): Promise<UnaryResponse> {
+    const context = contextOf(request);
+    const output = await implementation.impl(request.message as Message, context);
+    return {
+      stream: false,
+      service: method.parent,
+      method,
+      message: create(method.output, output as Message),
+      header: context.responseHeader,
+      trailer: context.responseTrailer,
+    };
+  }
+  // Interceptors are typed for calls of both kinds; these see unary ones only.
+  const next = interceptors.reduceRight((inner, interceptor) => interceptor(inner), handle as ReturnType<Interceptor>);
+
+  return {
+    method,
+    requestPath,
+    url: `http://server${requestPath}`,
+    serialization: createMethodSerializationLookup(method, undefined, jsonOptions, limits),
+    invoke: next as UnaryMethod["invoke"],
+  };
+}
+
+/** The call's context, with what interceptors have put into the request's place. */
+function contextOf(request: UnaryRequest): HandlerContext {
+  const { service, method, requestMethod, url, header, signal, contextValues } = request;
+  const context = request.contextValues.get(callInfoKey)?.unary?.context;
+  if (context === undefined) {
+    // An interceptor has made a request of its own: then its response brings what it has for headers and trailers.
+    const init = { service, method, requestMethod, url, requestHeader: header, requestSignal: signal, contextValues };
+    return createHandlerContext({ ...init, protocolName: "" });
+  }
+  const isSame = context.requestHeader === header && context.signal === signal && context.values === contextValues;
+  if (isSame && context.service === service) return context;
+  return { ...context, service, requestHeader: header, signal, values: contextValues };
+}
