@@ -6,6 +6,7 @@ import { isServerFault } from "../policies/codes.ts";
 import { setTimeLeft } from "../policies/further-headers.ts";
 import { outgoingCallKey } from "../policies/outgoing-call.ts";
 import { unsentKind } from "../policies/unsent.ts";
+import { handOn } from "./hand-on.ts";
 import { observeEnd } from "./observe-end.ts";
 
 /** One sending of a call to one peer. */
@@ -33,6 +34,8 @@ export interface AttemptOptions {
   readonly channel: Pick<Channel, "pick">;
   /** What keeps calls together, for `consistent_hash`. */
   readonly hashHeader: string | undefined;
+  /** Unary calls are sent by `createUnary`: their endpoint is handed on without an AsyncLocalStorage. Default false. */
+  readonly isDirect?: boolean;
   /** What the outcome of an attempt says of its endpoint. */
   readonly onOutcome: (endpoint: Endpoint, isFault: boolean) => void;
 }
@@ -41,7 +44,8 @@ export interface AttemptOptions {
  * Sends the call once: chooses an endpoint, and tells it how that went. Has to be the innermost interceptor. A call
  * that has ended neither waits for a connection nor opens a stream.
  */
-export function attemptInterceptor({ channel, hashHeader, onOutcome }: AttemptOptions): Interceptor {
+export function attemptInterceptor(options: AttemptOptions): Interceptor {
+  const { channel, hashHeader, isDirect = false, onOutcome } = options;
   return (next) => async (req) => {
     const { signal } = req;
     signal.throwIfAborted();
@@ -101,7 +105,9 @@ export function attemptInterceptor({ channel, hashHeader, onOutcome }: AttemptOp
     }
 
     try {
-      const res = await storage.run({ endpoint, signal }, () => next(req));
+      const res = await (isDirect && !req.stream
+        ? handOn(endpoint, next, req)
+        : storage.run({ endpoint, signal }, next, req));
       if (!res.stream) {
         ended(undefined, performance.now() - startedAt);
         return res;

@@ -12,6 +12,7 @@ import { createKeepalive, type KeepaliveOptions } from "./keepalive.ts";
 import { openSocket } from "./socket.ts";
 import { type SupervisedStream, superviseStream } from "./supervise-stream.ts";
 import type { ClientTls } from "./tls.ts";
+import { sendUnary, type UnaryExchange, type UnaryStream } from "./unary-stream.ts";
 
 export interface Http2ConnectionOptions {
   /** `host:port` to connect to. */
@@ -43,6 +44,8 @@ export interface Http2Connection {
    * @param signal fires when the call has ended, well or not
    */
   request(headers: OutgoingHttpHeaders, options: RequestOptions, signal?: AbortSignal): ClientHttp2Stream | undefined;
+  /** Sends a unary call; undefined as with `request`, and then the exchange has not begun. */
+  send(exchange: UnaryExchange): UnaryStream | undefined;
   openStreams(): number;
   /** Whether one more stream may be opened now: the peer's MAX_CONCURRENT_STREAMS. */
   hasRoom(): boolean;
@@ -170,33 +173,61 @@ export const openHttp2Connection: OpenConnection = (options) => {
     lingerTimer.unref();
   }
 
+  function isGone(): boolean {
+    if (!isUnusable && !session.closed && !session.destroyed) return false;
+    leave();
+    return true;
+  }
+
+  /** Whether the new stream can get as far as the wire: else it is out of stream ids, or the session broke over it. */
+  function hasBegun(stream: ClientHttp2Stream): boolean {
+    if (!stream.destroyed && !session.destroyed) return true;
+    leave();
+    session.close();
+    return false;
+  }
+
+  function added(stream: SupervisedStream): void {
+    if (streams.size === 0) socket.ref();
+    streams.add(stream);
+  }
+
+  function removed(stream: SupervisedStream, rstCode: number | undefined): void {
+    streams.delete(stream);
+    hasServed ||= rstCode === constants.NGHTTP2_NO_ERROR;
+    if (streams.size === 0) {
+      socket.unref();
+      lingerWhenDone();
+    }
+    onChange();
+  }
+
+  const getLost = () => lostError;
+
   return {
     request(headers, requestOptions, signal) {
-      if (isUnusable || session.closed || session.destroyed) {
-        leave();
-        return undefined;
-      }
+      if (isGone()) return undefined;
       // Node's own has no brackets around an IPv6 address, and a stock Connect server dies of that.
       const stream = session.request({ ":authority": authority, ":scheme": scheme, ...headers }, requestOptions);
-      const supervised = superviseStream(stream, { signal, lost: () => lostError });
-      if (stream.destroyed || session.destroyed) {
-        // It never got as far as the wire: out of stream ids, or the session broke over it.
-        leave();
-        session.close();
+      const supervised = superviseStream(stream, { signal, lost: getLost });
+      if (!hasBegun(stream)) return undefined;
+      added(supervised);
+      stream.once("close", () => removed(supervised, stream.rstCode));
+      return stream;
+    },
+    send(exchange) {
+      if (isGone()) return undefined;
+      const stream = session.request([":authority", authority, ":scheme", scheme, ...exchange.headers]);
+      if (!hasBegun(stream)) {
+        stream.on("error", () => {});
         return undefined;
       }
-      if (streams.size === 0) socket.ref();
-      streams.add(supervised);
-      stream.once("close", () => {
-        streams.delete(supervised);
-        hasServed ||= stream.rstCode === constants.NGHTTP2_NO_ERROR;
-        if (streams.size === 0) {
-          socket.unref();
-          lingerWhenDone();
-        }
-        onChange();
+      const supervised = sendUnary(stream, exchange, {
+        lost: getLost,
+        onClose: (closed) => removed(closed, stream.rstCode),
       });
-      return stream;
+      added(supervised);
+      return supervised;
     },
     openStreams: () => streams.size,
     hasRoom: () => !isUnusable && streams.size < maxStreams,

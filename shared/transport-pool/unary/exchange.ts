@@ -1,0 +1,82 @@
+import type { IncomingHttpHeaders } from "node:http2";
+import type { UnaryRequest, UnaryResponse } from "@connectrpc/connect";
+import type { Http2Subchannel } from "../connections/subchannel.ts";
+import type { UnaryExchange, UnaryStream } from "../connections/unary-stream.ts";
+import type { Answer, UnaryMethod } from "./answer.ts";
+import { errorFromNode } from "./node-errors.ts";
+import { toRawHeaders } from "./node-headers.ts";
+
+/**
+ * Sends the request to the peer, and resolves with its answer. Ends with the request's signal, as it does in stock
+ * Connect. Fails with a ConnectError always.
+ */
+export function exchange(
+  request: UnaryRequest,
+  path: string,
+  method: UnaryMethod,
+  subchannel: Http2Subchannel,
+): Promise<UnaryResponse> {
+  return new Promise((resolve, reject) => {
+    const { signal } = request;
+    let stream: UnaryStream | undefined;
+    let trailers: IncomingHttpHeaders | undefined;
+    let isOver = false;
+
+    function fail(reason: unknown): void {
+      if (isOver) return;
+      over();
+      stream?.cancel();
+      reject(errorFromNode(reason));
+    }
+
+    function succeed(response: UnaryResponse): void {
+      if (isOver) return;
+      over();
+      resolve(response);
+    }
+
+    function over(): void {
+      isOver = true;
+      signal.removeEventListener("abort", onAbort);
+    }
+
+    function onAbort(): void {
+      fail(signal.reason);
+    }
+
+    function opened(one: UnaryStream): void {
+      stream = one;
+      if (isOver) one.cancel();
+    }
+
+    const answer: Answer = method.expect({
+      fail,
+      pause: () => stream?.pause(),
+      resume: () => stream?.resume(),
+    });
+    try {
+      signal.throwIfAborted();
+      const sent: UnaryExchange = {
+        headers: toRawHeaders(method.prepare(request), path, request.header),
+        body: method.serialize(request.message),
+        onHeaders: answer.onHeaders,
+        onData: answer.onData,
+        onTrailers(received) {
+          trailers = received;
+        },
+        onEnd() {
+          const response = answer.onEnd(trailers);
+          if (response instanceof Promise) response.then(succeed, fail);
+          else succeed(response);
+        },
+        onError: fail,
+      };
+      signal.addEventListener("abort", onAbort);
+      const opening = subchannel.send(sent, signal);
+      if (opening instanceof Promise) opening.then(opened, fail);
+      else opened(opening);
+    } catch (error) {
+      fail(error);
+    }
+  });
+}
