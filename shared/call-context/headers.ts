@@ -1,5 +1,6 @@
-import { v7 as uuid } from "uuid";
+import { v7 } from "uuid";
 import type { CallContext } from "./call-context.ts";
+import { randomBytes } from "./random-bytes.ts";
 import { continueTrace, formatTraceparent, startTrace } from "./trace.ts";
 
 /** The headers that carry a call's context between services, besides the protocol's own for deadlines. */
@@ -31,6 +32,16 @@ export function readContextHeaders(
     ...(idPattern.test(caller) ? { caller } : {}),
     ...(isRetried(headers) ? { isRetried: true } : {}),
   };
+}
+
+/** A call that comes from nobody, with a trace and a request id of its own. */
+export function beginCall(method: string): CallContext {
+  return { method, requestId: uuid(), trace: startTrace(), signal: new AbortController().signal };
+}
+
+/** The library draws its random bytes one by one, which costs more than all the rest of an id. */
+function uuid(): string {
+  return v7({ random: randomBytes(16) });
 }
 
 function isRetried(headers: Headers): boolean {

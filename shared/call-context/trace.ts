@@ -1,4 +1,4 @@
-import { randomFillSync } from "node:crypto";
+import { randomBytes } from "./random-bytes.ts";
 
 /** Where a call stands in a distributed trace, as W3C Trace Context names it. */
 export interface Trace {
@@ -44,16 +44,7 @@ export function formatTraceparent(trace: Trace): string {
   return `00-${trace.traceId}-${trace.spanId}-${(trace.flags & 0xff).toString(16).padStart(2, "0")}`;
 }
 
-// Random bytes are drawn 4 KiB at a time: a draw of 8 costs as much as one of 4096.
-const pool = Buffer.alloc(4096);
-let used = pool.length;
-
-function randomHex(bytes: number): string {
-  if (used + bytes > pool.length) {
-    randomFillSync(pool);
-    used = 0;
-  }
-  const hex = pool.toString("hex", used, used + bytes);
-  used += bytes;
-  return /^0+$/.test(hex) ? randomHex(bytes) : hex;
+function randomHex(length: number): string {
+  const hex = randomBytes(length).toString("hex");
+  return /^0+$/.test(hex) ? randomHex(length) : hex;
 }

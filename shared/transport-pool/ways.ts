@@ -30,7 +30,7 @@ export interface WaysOptions {
 
 /** The channel that calls of one protocol are to take, whichever that is by now. */
 export interface Followed {
-  pick(call: PickCall): Promise<Endpoint>;
+  pick(call: PickCall): Endpoint | Promise<Endpoint>;
   latest(): ServiceChannel;
 }
 
@@ -60,14 +60,28 @@ export function createWays({ initial, openChannel, openTransport }: WaysOptions)
     return { channel, transport: openTransport(config, { latest, pick: (call) => pickFrom(latest, call) }) };
   }
 
-  async function pickFrom(latest: () => ServiceChannel, call: PickCall): Promise<Endpoint> {
+  function pickFrom(latest: () => ServiceChannel, call: PickCall): Endpoint | Promise<Endpoint> {
+    const chosen = latest();
+    const endpoint = chosen.pick(call);
+    return endpoint instanceof Promise ? pickAgain(endpoint, chosen, latest, call) : endpoint;
+  }
+
+  async function pickAgain(
+    first: Promise<Endpoint>,
+    from: ServiceChannel,
+    latest: () => ServiceChannel,
+    call: PickCall,
+  ): Promise<Endpoint> {
+    let chosen = from;
+    let pick: Endpoint | Promise<Endpoint> = first;
     for (;;) {
-      const chosen = latest();
       try {
-        return await chosen.pick(call);
+        return await pick;
       } catch (error) {
         if (chosen === latest() || call.signal.aborted) throw error;
       }
+      chosen = latest();
+      pick = chosen.pick(call);
     }
   }
 
@@ -89,14 +103,16 @@ export function createWays({ initial, openChannel, openTransport }: WaysOptions)
     retire(family.way.channel);
   }
 
-  function send<T>(call: (transport: Transport) => Promise<T>): Promise<T> {
+  async function send<T>(call: (transport: Transport) => Promise<T>): Promise<T> {
     const family = current;
     family.calls++;
-    // By then it has been sent, or has failed.
-    return call(family.way.transport).finally(() => {
+    try {
+      return await call(family.way.transport);
+    } finally {
+      // By now it has been sent, or has failed.
       family.calls--;
       retireUnused(family);
-    });
+    }
   }
 
   return {

@@ -13,10 +13,11 @@ import type { EndpointSet } from "./endpoint-set.ts";
 /** The way to a service: all of its peers, and the choice among them. */
 export interface Channel {
   /**
-   * Where a call may go; an attempt has begun there (see `Endpoint.begin`), and has to end. Waits while peers are being looked up or connected to; fails with an `unreachable` error when
-   * none can be reached, and the call does not want to wait for that to change.
+   * Where a call may go; an attempt has begun there (see `Endpoint.begin`), and has to end. At once when there is a peer
+   * to go to; waits while peers are being looked up or connected to; rejects with an `unreachable` error when none can be
+   * reached, and the call does not want to wait for that to change.
    */
-  pick(call: PickCall): Promise<Endpoint>;
+  pick(call: PickCall): Endpoint | Promise<Endpoint>;
   /** Begins to look its peers up and to connect to them. Returns at once. */
   connect(): void;
   /** One of the endpoints has changed. */
@@ -126,23 +127,31 @@ export function createChannel(options: ChannelOptions): Channel {
       : balancer.pick(untried, { ...context, isPartial: true });
   }
 
-  return {
-    async pick(call) {
-      for (;;) {
-        if (state === "closed")
-          throw unsent("rejected", `${name} at ${target} is not called any more: ${closedBecause}`);
-        connect();
-        const endpoint = choose(call);
-        if (endpoint !== undefined) {
-          // At once: whoever chooses next in this turn of the event loop has to see it.
-          endpoint.begin();
-          return endpoint;
-        }
-        const error = call.waitForReady ? undefined : hopeless();
-        if (error !== undefined) throw error;
-        await waiters.add(call.signal);
+  /** Undefined when there is none now, or none any more. */
+  function pickNow(call: PickCall): Endpoint | undefined {
+    if (state === "closed") return undefined;
+    connect();
+    const endpoint = choose(call);
+    // At once: whoever chooses next in this turn of the event loop has to see it.
+    endpoint?.begin();
+    return endpoint;
+  }
+
+  async function pickLater(call: PickCall): Promise<Endpoint> {
+    for (;;) {
+      if (state === "closed") {
+        throw unsent("rejected", `${name} at ${target} is not called any more: ${closedBecause}`);
       }
-    },
+      const error = call.waitForReady ? undefined : hopeless();
+      if (error !== undefined) throw error;
+      await waiters.add(call.signal);
+      const endpoint = pickNow(call);
+      if (endpoint !== undefined) return endpoint;
+    }
+  }
+
+  return {
+    pick: (call) => pickNow(call) ?? pickLater(call),
     connect,
     changed() {
       endpoints.changed();

@@ -51,12 +51,13 @@ export function attemptInterceptor(options: AttemptOptions): Interceptor {
     signal.throwIfAborted();
     const call = req.contextValues.get(outgoingCallKey);
     const askedAt = performance.now();
-    const endpoint = await channel.pick({
+    const picked = channel.pick({
       signal,
       waitForReady: call?.policy.waitForReady ?? false,
       tried: call?.tried,
       hashKey: hashHeader === undefined ? undefined : (req.header.get(hashHeader) ?? undefined),
     });
+    const endpoint = picked instanceof Promise ? await picked : picked;
     if (call !== undefined) {
       call.tried.add(endpoint.address);
       call.peer = endpoint.address;

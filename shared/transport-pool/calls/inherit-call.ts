@@ -1,13 +1,6 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ContextValues, createContextValues, type Transport } from "@connectrpc/connect";
-import {
-  type CallContext,
-  currentCall,
-  readContextHeaders,
-  remainingMs,
-  runInCall,
-  writeContextHeaders,
-} from "#shared/call-context";
+import { beginCall, currentCall, remainingMs, runInCall, writeContextHeaders } from "#shared/call-context";
 import type { MethodPolicy } from "../policies/method-policy.ts";
 import { type OutgoingCall, outgoingCallKey } from "../policies/outgoing-call.ts";
 import { outgoingTimeoutMs } from "./deadline.ts";
@@ -30,9 +23,8 @@ export function inheritCall(inner: Transport, { caller, policyOf }: InheritCallO
     unary(method, signal, timeoutMs, header, input, contextValues) {
       const policy = policyOf(method);
       const out = outgoingCall({ signal, timeoutMs, header, contextValues }, policy, policy.timeoutMs, caller);
-      return runInCall(out.call, () =>
-        inner.unary(method, out.signal, out.timeoutMs, out.header, input, out.contextValues),
-      );
+      const send = () => inner.unary(method, out.signal, out.timeoutMs, out.header, input, out.contextValues);
+      return out.isNew ? runInCall(out.call, send) : send();
     },
     stream(method, signal, timeoutMs, header, input, contextValues) {
       const out = outgoingCall({ signal, timeoutMs, header, contextValues }, policyOf(method), undefined, caller);
@@ -64,7 +56,7 @@ function outgoingCall(own: OwnOptions, policy: MethodPolicy, defaultMs: number |
   const signal = timeoutMs === 0 ? AbortSignal.abort(tooLate()) : linkSignals(own.signal, incoming?.signal);
   const deadlineMs = timeoutMs === undefined ? undefined : performance.now() + timeoutMs;
   const contextValues = withOutgoingCall(own.contextValues, { policy, deadlineMs, attempts: 0, tried: new Set() });
-  return { call, header, timeoutMs, signal, contextValues };
+  return { call, isNew: incoming === undefined, header, timeoutMs, signal, contextValues };
 }
 
 /** The user's values, who may give the same ones to several calls, and beside them what belongs to this one. */
@@ -80,10 +72,6 @@ function withOutgoingCall(own: ContextValues = createContextValues(), call: Outg
       return this;
     },
   };
-}
-
-function beginCall(method: string): CallContext {
-  return { ...readContextHeaders(new Headers()), method, signal: new AbortController().signal };
 }
 
 function linkSignals(own: AbortSignal | undefined, incoming: AbortSignal | undefined): AbortSignal | undefined {

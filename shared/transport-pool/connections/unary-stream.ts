@@ -107,8 +107,8 @@ export function sendUnary(
     } catch (error) {
       exchange.onError(error);
     }
-    // Answered before it had the whole request.
-    if (!stream.closed) cancel();
+    // Answered before the peer had the whole request. (Node says "end" before it knows that the stream is closed.)
+    if (!stream.writableFinished) cancel();
   });
   stream.on("close", () => {
     if (!isOver) fail(lost() ?? closedError(stream.rstCode));

@@ -13,7 +13,7 @@ import { furtherHeaders } from "./further-headers.ts";
 import { type OutgoingCall, outgoingCallKey } from "./outgoing-call.ts";
 import { createReplay, type ReplayedAttempt } from "./replay.ts";
 import type { RetryConfig } from "./retry-config.ts";
-import { createRetryPlan } from "./retry-plan.ts";
+import { createRetryPlan, type RetryPlan } from "./retry-plan.ts";
 import type { RetryThrottle } from "./retry-throttle.ts";
 import { sleep } from "./sleep.ts";
 
@@ -60,7 +60,8 @@ async function sendWithRetries(
 ): Promise<UnaryResponse | StreamResponse> {
   const { policy, deadlineMs = Number.POSITIVE_INFINITY } = call;
   const lastBeginMs = Math.min(now() + config.timeoutMs, deadlineMs);
-  const plan = createRetryPlan({ policy, config, isRetried: currentCall()?.isRetried === true, throttle, random });
+  // Most calls need none.
+  let plan: RetryPlan | undefined;
   const replay = createReplay(req);
   let request = req;
   for (let attempts = 1; ; attempts++) {
@@ -77,6 +78,7 @@ async function sendWithRetries(
       return res;
     } catch (error) {
       attempt.fail(error);
+      plan ??= createRetryPlan({ policy, config, isRetried: currentCall()?.isRetried === true, throttle, random });
       const delayMs = req.signal.aborted ? undefined : plan.delayAfter(ConnectError.from(error), attempt.hasTimedOut());
       if (delayMs === undefined || now() + delayMs >= lastBeginMs || !replay.isPossible()) {
         sending.commit();
