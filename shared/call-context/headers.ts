@@ -1,6 +1,6 @@
 import { v7 } from "uuid";
 import type { CallContext } from "./call-context.ts";
-import { randomBytes } from "./random-bytes.ts";
+import { fillRandom } from "./random-bytes.ts";
 import { continueTrace, formatTraceparent, startTrace } from "./trace.ts";
 
 /** The headers that carry a call's context between services, besides the protocol's own for deadlines. */
@@ -39,9 +39,12 @@ export function beginCall(method: string): CallContext {
   return { method, requestId: uuid(), trace: startTrace(), signal: new AbortController().signal };
 }
 
-/** The library draws its random bytes one by one, which costs more than all the rest of an id. */
+const random = new Uint8Array(16);
+
+/** The library draws its random bytes one id at a time, which costs more than all the rest of an id. */
 function uuid(): string {
-  return v7({ random: randomBytes(16) });
+  fillRandom(random);
+  return v7({ random });
 }
 
 function isRetried(headers: Headers): boolean {
@@ -62,6 +65,19 @@ export function writeContextHeaders(headers: Headers, call: CallContext, caller:
   }
   setDefault(headers, contextHeaders.caller, caller);
   if (call.isRetried === true) headers.set(contextHeaders.retryChain, "1");
+}
+
+/** The same for a call that has no headers of its own: names and values, each name once. */
+export function contextHeaderPairs(call: CallContext, caller: string): [name: string, value: string][] {
+  const { trace } = call;
+  const pairs: [string, string][] = [
+    [contextHeaders.requestId, call.requestId],
+    [contextHeaders.traceparent, formatTraceparent(trace)],
+    [contextHeaders.caller, caller],
+  ];
+  if (trace.state !== undefined) pairs.push([contextHeaders.tracestate, trace.state]);
+  if (call.isRetried === true) pairs.push([contextHeaders.retryChain, "1"]);
+  return pairs;
 }
 
 function setDefault(headers: Headers, name: string, value: string): void {

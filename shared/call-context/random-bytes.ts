@@ -4,12 +4,22 @@ import { randomFillSync } from "node:crypto";
 const pool = Buffer.alloc(4096);
 let used = pool.length;
 
-/** Good until the next turn of the event loop: the memory is used again. */
-export function randomBytes(length: number): Buffer {
+/** Two lower-case digits for each byte. */
+export function randomHex(length: number): string {
+  const from = draw(length);
+  return pool.toString("hex", from, from + length);
+}
+
+export function fillRandom(bytes: Uint8Array): void {
+  const from = draw(bytes.length);
+  for (let index = 0; index < bytes.length; index++) bytes[index] = pool[from + index] ?? 0;
+}
+
+function draw(length: number): number {
   if (used + length > pool.length) {
     randomFillSync(pool);
     used = 0;
   }
   used += length;
-  return pool.subarray(used - length, used);
+  return used - length;
 }

@@ -30,7 +30,7 @@ export interface WaysOptions {
 
 /** The channel that calls of one protocol are to take, whichever that is by now. */
 export interface Followed {
-  pick(call: PickCall): Endpoint | Promise<Endpoint>;
+  pick(call: PickCall, now?: number): Endpoint | Promise<Endpoint>;
   latest(): ServiceChannel;
 }
 
@@ -57,12 +57,12 @@ export function createWays({ initial, openChannel, openTransport }: WaysOptions)
     const channel = openChannel(config);
     const key = keyOf(config);
     const latest = () => families.get(key)?.way.channel ?? channel;
-    return { channel, transport: openTransport(config, { latest, pick: (call) => pickFrom(latest, call) }) };
+    return { channel, transport: openTransport(config, { latest, pick: (call, now) => pickFrom(latest, call, now) }) };
   }
 
-  function pickFrom(latest: () => ServiceChannel, call: PickCall): Endpoint | Promise<Endpoint> {
+  function pickFrom(latest: () => ServiceChannel, call: PickCall, now?: number): Endpoint | Promise<Endpoint> {
     const chosen = latest();
-    const endpoint = chosen.pick(call);
+    const endpoint = chosen.pick(call, now);
     return endpoint instanceof Promise ? pickAgain(endpoint, chosen, latest, call) : endpoint;
   }
 

@@ -16,8 +16,10 @@ export interface Channel {
    * Where a call may go; an attempt has begun there (see `Endpoint.begin`), and has to end. At once when there is a peer
    * to go to; waits while peers are being looked up or connected to; rejects with an `unreachable` error when none can be
    * reached, and the call does not want to wait for that to change.
+   *
+   * @param now the clock of `performance.now()`, which is slow to read
    */
-  pick(call: PickCall): Endpoint | Promise<Endpoint>;
+  pick(call: PickCall, now?: number): Endpoint | Promise<Endpoint>;
   /** Begins to look its peers up and to connect to them. Returns at once. */
   connect(): void;
   /** One of the endpoints has changed. */
@@ -116,10 +118,10 @@ export function createChannel(options: ChannelOptions): Channel {
     return unsent("unreachable", `${name} at ${target} cannot be reached${reason}`, cause);
   }
 
-  function choose({ tried, hashKey }: PickCall): Endpoint | undefined {
+  function choose({ tried, hashKey }: PickCall, now: number): Endpoint | undefined {
     const candidates = endpoints.candidates();
     if (candidates.length === 0) return undefined;
-    const context = { hashKey, now: performance.now() };
+    const context = { hashKey, now };
     if (tried === undefined || tried.size === 0) return balancer.pick(candidates, context);
     const untried = candidates.filter(({ address }) => !tried.has(address));
     return untried.length === 0
@@ -128,10 +130,10 @@ export function createChannel(options: ChannelOptions): Channel {
   }
 
   /** Undefined when there is none now, or none any more. */
-  function pickNow(call: PickCall): Endpoint | undefined {
+  function pickNow(call: PickCall, now = performance.now()): Endpoint | undefined {
     if (state === "closed") return undefined;
     connect();
-    const endpoint = choose(call);
+    const endpoint = choose(call, now);
     // At once: whoever chooses next in this turn of the event loop has to see it.
     endpoint?.begin();
     return endpoint;
@@ -151,7 +153,7 @@ export function createChannel(options: ChannelOptions): Channel {
   }
 
   return {
-    pick: (call) => pickNow(call) ?? pickLater(call),
+    pick: (call, now) => pickNow(call, now) ?? pickLater(call),
     connect,
     changed() {
       endpoints.changed();

@@ -51,30 +51,31 @@ export function attemptInterceptor(options: AttemptOptions): Interceptor {
     signal.throwIfAborted();
     const call = req.contextValues.get(outgoingCallKey);
     const askedAt = performance.now();
-    const picked = channel.pick({
+    const pick = {
       signal,
       waitForReady: call?.policy.waitForReady ?? false,
       tried: call?.tried,
       hashKey: hashHeader === undefined ? undefined : (req.header.get(hashHeader) ?? undefined),
-    });
+    };
+    const picked = channel.pick(pick, askedAt);
     const endpoint = picked instanceof Promise ? await picked : picked;
     if (call !== undefined) {
       call.tried.add(endpoint.address);
       call.peer = endpoint.address;
     }
     call?.onPick?.();
-    const startedAt = performance.now();
+    const startedAt = picked instanceof Promise ? performance.now() : askedAt;
     let hasEnded = false;
     let isAnswered = false;
     if (call?.deadlineMs !== undefined && startedAt - askedAt >= 1) {
       setTimeLeft(req.header, call.deadlineMs - startedAt);
     }
 
-    function ended(code: Code | undefined, ms?: number): void {
+    function ended(code: Code | undefined, ms?: number, now = performance.now()): void {
       if (hasEnded) return;
       hasEnded = true;
       const isFault = code !== undefined && isServerFault(code);
-      endpoint.end({ isFault, now: performance.now(), ...(ms === undefined ? {} : { ms }) });
+      endpoint.end({ isFault, now, ms });
       if (code !== Code.Canceled) onOutcome(endpoint, isFault);
     }
 
@@ -110,7 +111,8 @@ export function attemptInterceptor(options: AttemptOptions): Interceptor {
         ? handOn(endpoint, next, req)
         : storage.run({ endpoint, signal }, next, req));
       if (!res.stream) {
-        ended(undefined, performance.now() - startedAt);
+        const now = performance.now();
+        ended(undefined, now - startedAt, now);
         return res;
       }
       // How long a stream goes on says nothing, and neither does when it begins: with its first message.

@@ -1,6 +1,14 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ContextValues, createContextValues, type Transport } from "@connectrpc/connect";
-import { beginCall, currentCall, remainingMs, runInCall, writeContextHeaders } from "#shared/call-context";
+import {
+  beginCall,
+  type CallContext,
+  contextHeaderPairs,
+  currentCall,
+  remainingMs,
+  runInCall,
+  writeContextHeaders,
+} from "#shared/call-context";
 import type { MethodPolicy } from "../policies/method-policy.ts";
 import { type OutgoingCall, outgoingCallKey } from "../policies/outgoing-call.ts";
 import { outgoingTimeoutMs } from "./deadline.ts";
@@ -49,14 +57,21 @@ interface OwnOptions {
 function outgoingCall(own: OwnOptions, policy: MethodPolicy, defaultMs: number | undefined, caller: string) {
   const incoming = currentCall();
   const call = incoming ?? beginCall(caller);
-  const header = new Headers(own.header);
-  writeContextHeaders(header, call, caller);
+  const header = own.header === undefined ? contextHeaderPairs(call, caller) : headersOf(own.header, call, caller);
   const timeoutMs = outgoingTimeoutMs({ explicitMs: own.timeoutMs, defaultMs, remainingMs: remainingMs(call) });
   // The interceptors see a call that comes too late, so that its line is in the log; the innermost one ends it.
   const signal = timeoutMs === 0 ? AbortSignal.abort(tooLate()) : linkSignals(own.signal, incoming?.signal);
-  const deadlineMs = timeoutMs === undefined ? undefined : performance.now() + timeoutMs;
-  const contextValues = withOutgoingCall(own.contextValues, { policy, deadlineMs, attempts: 0, tried: new Set() });
+  const startedAt = performance.now();
+  const deadlineMs = timeoutMs === undefined ? undefined : startedAt + timeoutMs;
+  const outgoing: OutgoingCall = { policy, startedAt, deadlineMs, attempts: 0, tried: new Set() };
+  const contextValues = withOutgoingCall(own.contextValues, outgoing);
   return { call, isNew: incoming === undefined, header, timeoutMs, signal, contextValues };
+}
+
+function headersOf(own: OwnOptions["header"], call: CallContext, caller: string): Headers {
+  const header = new Headers(own);
+  writeContextHeaders(header, call, caller);
+  return header;
 }
 
 /** The user's values, who may give the same ones to several calls, and beside them what belongs to this one. */

@@ -94,7 +94,7 @@ export function logInterceptor({ logger, service, target }: LogInterceptorOption
   }
 
   return (next) => async (req) => {
-    const startedAt = performance.now();
+    const startedAt = req.contextValues.get(outgoingCallKey)?.startedAt ?? performance.now();
     let res: UnaryResponse | StreamResponse;
     try {
       res = await next(req);

@@ -217,7 +217,9 @@ export const openHttp2Connection: OpenConnection = (options) => {
     },
     send(exchange) {
       if (isGone()) return undefined;
-      const stream = session.request([":authority", authority, ":scheme", scheme, ...exchange.headers]);
+      const { method, path, headers } = exchange;
+      const pseudo = [":method", method, ":path", path, ":authority", authority, ":scheme", scheme];
+      const stream = session.request(pseudo.concat(headers));
       if (!hasBegun(stream)) {
         stream.on("error", () => {});
         return undefined;

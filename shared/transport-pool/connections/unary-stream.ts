@@ -9,7 +9,9 @@ export type ResponseHeaders = IncomingHttpHeaders & IncomingHttpStatusHeader;
 
 /** A unary request, and whoever takes the answer. */
 export interface UnaryExchange {
-  /** Names and values in turn, without `:authority` and `:scheme`. */
+  readonly method: string;
+  readonly path: string;
+  /** Names and values in turn. */
   readonly headers: readonly string[];
   readonly body: Uint8Array;
   /** What these four throw, the call fails with. */
@@ -47,18 +49,20 @@ export function sendUnary(
   exchange: UnaryExchange,
   { lost, onClose }: UnaryStreamOptions,
 ): UnaryStream {
-  let isOver = false;
+  // Undefined when it is over: V8 keeps streams through several collections, and must not keep all of the call as well.
+  let open: UnaryExchange | undefined = exchange;
   let isComplete = false;
 
   function fail(reason: unknown): void {
-    if (isOver) return;
-    isOver = true;
-    exchange.onError(reason);
+    const failed = open;
+    if (failed === undefined) return;
+    open = undefined;
+    failed.onError(reason);
     cancel();
   }
 
   function cancel(): void {
-    isOver = true;
+    open = undefined;
     if (stream.destroyed) return;
     if (!stream.closed) stream.close(NGHTTP2_CANCEL);
     // What was received and is not read would keep the stream, and by that the connection.
@@ -70,48 +74,44 @@ export function sendUnary(
   }
 
   stream.on("error", (raw: Error) => {
-    if (!isOver) fail(callError(stream, raw, lost) ?? raw);
+    if (open !== undefined) fail(callError(stream, raw, lost) ?? raw);
   });
   stream.on("response", (headers) => {
-    if (isOver) return;
     try {
-      exchange.onHeaders(headers);
+      open?.onHeaders(headers);
     } catch (error) {
       fail(error);
     }
   });
   stream.on("data", (chunk: Buffer) => {
-    if (isOver) return;
     try {
-      exchange.onData(chunk);
+      open?.onData(chunk);
     } catch (error) {
       fail(error);
     }
   });
-  stream.on("trailers", (trailers: IncomingHttpHeaders) => {
-    // They always end the stream; without them only `push` tells a whole answer from one that was cut off.
-    isComplete = true;
-    if (!isOver) exchange.onTrailers(trailers);
-  });
-  // The readable side ends in either case: on END_STREAM before the stream is closed, on a reset after.
-  const push = stream.push;
+  stream.on("trailers", (trailers: IncomingHttpHeaders) => open?.onTrailers(trailers));
+  // The readable side ends in either case: on END_STREAM before the stream is closed, and on a reset, even one with
+  // NO_ERROR, after. Nothing else tells a whole answer from one that was cut off.
+  const { push } = stream;
   stream.push = (chunk, encoding) => {
     if (chunk === null && !stream.closed) isComplete = true;
     return push.call(stream, chunk, encoding);
   };
   stream.on("end", () => {
-    if (isOver || !isComplete) return;
-    isOver = true;
+    const ended = open;
+    if (ended === undefined || !isComplete) return;
+    open = undefined;
     try {
-      exchange.onEnd();
+      ended.onEnd();
     } catch (error) {
-      exchange.onError(error);
+      ended.onError(error);
     }
     // Answered before the peer had the whole request. (Node says "end" before it knows that the stream is closed.)
     if (!stream.writableFinished) cancel();
   });
   stream.on("close", () => {
-    if (!isOver) fail(lost() ?? closedError(stream.rstCode));
+    if (open !== undefined) fail(lost() ?? closedError(stream.rstCode));
     onClose(supervised);
   });
 

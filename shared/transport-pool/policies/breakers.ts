@@ -59,7 +59,7 @@ export function createBreakers({ now = performance.now.bind(performance), onChan
     const breaker = breakerOf(req.method, config);
     const pass = breaker.begin(config);
     if (pass === undefined) return Promise.reject(refusal(nameOf(req.method), breaker.state(), now()));
-    return judged(next, req, { call, pass, startedAt: now(), goOn: () => breaker.begin(config) });
+    return judged(next, req, { call, pass, startedAt: pass.isProbe ? now() : 0, goOn: () => breaker.begin(config) });
   };
 
   return {
@@ -84,6 +84,7 @@ function refusal(method: string, { state, retryAtMs = 0 }: BreakerState, now: nu
 interface Judged {
   readonly call: OutgoingCall;
   readonly pass: BreakerPass;
+  /** Of a probe. */
   readonly startedAt: number;
   /** Lets the call go on as another one of the same breaker. */
   readonly goOn: () => BreakerPass | undefined;

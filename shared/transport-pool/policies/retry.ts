@@ -59,7 +59,7 @@ async function sendWithRetries(
   { call, config, throttle, random = Math.random, now = performance.now.bind(performance) }: Retrying,
 ): Promise<UnaryResponse | StreamResponse> {
   const { policy, deadlineMs = Number.POSITIVE_INFINITY } = call;
-  const lastBeginMs = Math.min(now() + config.timeoutMs, deadlineMs);
+  const lastBeginMs = Math.min((call.startedAt ?? now()) + config.timeoutMs, deadlineMs);
   // Most calls need none.
   let plan: RetryPlan | undefined;
   const replay = createReplay(req);

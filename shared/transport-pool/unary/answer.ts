@@ -21,12 +21,12 @@ export interface AnswerContext extends BodyFlow {
 
 /** What one of the protocols does for one method. */
 export interface UnaryMethod {
-  /** Those that are the same for each call. */
-  readonly header: readonly (readonly [name: string, value: string])[];
-  readonly userAgent: string;
+  /** Those that are the same for each call, names and values in turn, and the `user-agent` last. */
+  readonly header: readonly string[];
   readonly timeout: { readonly name: string; readonly suffix: string };
-  /** Makes the request ready, and answers the HTTP method to send it with. */
-  prepare(request: UnaryRequest): string;
+  /** A header that is not sent, whoever has set it. */
+  readonly omit: string | undefined;
+  httpMethod(request: UnaryRequest): string;
   /** The whole body of a request. */
   serialize(message: UnaryResponse["message"]): Uint8Array;
   expect(context: AnswerContext): Answer;

@@ -30,14 +30,11 @@ export const createConnectMethod: CreateUnaryMethod = (method, readMaxBytes) => 
   const userAgent = stock.get("user-agent") ?? "";
   stock.delete("user-agent");
   return {
-    header: [...stock],
-    userAgent,
+    header: [...stock, ["user-agent", userAgent]].flat(),
     timeout: { name: "connect-timeout-ms", suffix: "" },
-    prepare(request) {
-      // Nothing is compressed, whatever an interceptor says.
-      request.header.delete("content-encoding");
-      return request.requestMethod;
-    },
+    // Nothing is compressed, whatever an interceptor says.
+    omit: "content-encoding",
+    httpMethod: ({ requestMethod }) => requestMethod,
     serialize: (message) => input.serialize(message),
     expect: (context) => createConnectAnswer(method, output, readMaxBytes, context),
   };

@@ -4,7 +4,7 @@ import type { Http2Subchannel } from "../connections/subchannel.ts";
 import type { UnaryExchange, UnaryStream } from "../connections/unary-stream.ts";
 import type { Answer, UnaryMethod } from "./answer.ts";
 import { errorFromNode } from "./node-errors.ts";
-import { toRawHeaders } from "./node-headers.ts";
+import { rawHeadersOf } from "./request-headers.ts";
 
 /**
  * Sends the request to the peer, and resolves with its answer. Ends with the request's signal, as it does in stock
@@ -57,7 +57,9 @@ export function exchange(
     try {
       signal.throwIfAborted();
       const sent: UnaryExchange = {
-        headers: toRawHeaders(method.prepare(request), path, request.header),
+        method: method.httpMethod(request),
+        path,
+        headers: rawHeadersOf(request, method.omit),
         body: method.serialize(request.message),
         onHeaders: answer.onHeaders,
         onData: answer.onData,

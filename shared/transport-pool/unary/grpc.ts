@@ -39,10 +39,10 @@ export const createGrpcMethod: CreateUnaryMethod = (method, readMaxBytes) => {
   const userAgent = stock.get("user-agent") ?? "";
   stock.delete("user-agent");
   return {
-    header: [...stock],
-    userAgent,
+    header: [...stock, ["user-agent", userAgent]].flat(),
     timeout: { name: "grpc-timeout", suffix: "m" },
-    prepare: () => "POST",
+    omit: undefined,
+    httpMethod: () => "POST",
     serialize(message) {
       const bytes = input.serialize(message);
       const framed = Buffer.allocUnsafe(PREFIX + bytes.length);

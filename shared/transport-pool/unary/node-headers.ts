@@ -13,10 +13,10 @@ export function toWebHeaders(headers: IncomingHttpHeaders | undefined): Headers 
 }
 
 /** Names and values in turn, as Node takes them for a request. */
-export function toRawHeaders(method: string, path: string, header: Headers): string[] {
-  const raw = [":method", method, ":path", path];
+export function toRawHeaders(header: Headers, omit: string | undefined): string[] {
+  const raw: string[] = [];
   header.forEach((value, name) => {
-    raw.push(name, value);
+    if (name !== omit) raw.push(name, value);
   });
   return raw;
 }

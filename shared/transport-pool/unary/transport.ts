@@ -16,6 +16,7 @@ import type { UnaryMethod } from "./answer.ts";
 import { createConnectMethod } from "./connect.ts";
 import { exchange } from "./exchange.ts";
 import { createGrpcMethod } from "./grpc.ts";
+import { type LazyHeaders, lazyHeaders, readHeaders } from "./request-headers.ts";
 import { runUnary } from "./run-unary.ts";
 
 export interface UnaryTransportOptions {
@@ -27,6 +28,8 @@ export interface UnaryTransportOptions {
   readonly interceptors: readonly Interceptor[];
 }
 
+/** What the pool's own headers come as when the caller has none: each name once, in lower case. */
+type HeaderPairs = [name: string, value: string][];
 type Next = ReturnType<Interceptor>;
 
 interface KnownMethod {
@@ -75,39 +78,50 @@ export function createUnary({
   }
 
   return async function unary<I extends DescMessage, O extends DescMessage>(
-    ...[method, signal, timeoutMs, header, message, contextValues]: Parameters<Transport["unary"]>
+    ...[method, own, timeoutMs, header, input, contextValues]: Parameters<Transport["unary"]>
   ) {
     const { url, protocol: spoken, next } = methodOf(method);
     const givenMs = timeoutMs === undefined || timeoutMs > 0 ? timeoutMs : undefined;
-    const request = {
-      stream: false as const,
-      service: method.parent,
-      method,
-      requestMethod: "POST",
-      url,
-      header: headerOf(spoken, header, givenMs),
-      contextValues: contextValues ?? createContextValues(),
-      message: create(method.input, message as MessageShape<I>),
+    const lazy = headersOf(spoken, header, givenMs);
+    const message = create(method.input, input as MessageShape<I>);
+    const send = (signal: AbortSignal) => {
+      const request = {
+        stream: false as const,
+        service: method.parent,
+        method,
+        requestMethod: "POST",
+        url,
+        contextValues: contextValues ?? createContextValues(),
+        message,
+        signal,
+        [lazyHeaders]: lazy,
+        get header() {
+          return readHeaders(lazy);
+        },
+      };
+      return next(request) as Promise<UnaryResponse>;
     };
-    const response = await runUnary({
-      signal,
-      timeoutMs: givenMs,
-      send: (signal) => next({ ...request, signal }) as Promise<UnaryResponse>,
-    });
-    return response as UnaryResponse<I, O>;
+    return (await runUnary({ signal: own, timeoutMs: givenMs, send })) as UnaryResponse<I, O>;
   };
 }
 
-function headerOf(
-  { header: fixed, userAgent, timeout }: UnaryMethod,
-  own: ConstructorParameters<typeof Headers>[0],
+function headersOf(
+  { header: fixed, timeout }: UnaryMethod,
+  own: ConstructorParameters<typeof Headers>[0] | HeaderPairs,
   timeoutMs: number | undefined,
-): Headers {
-  const header = own instanceof Headers ? own : new Headers(own);
-  for (const [name, value] of fixed) header.set(name, value);
-  if (!header.has("user-agent")) header.set("user-agent", userAgent);
-  if (timeoutMs !== undefined) header.set(timeout.name, `${timeoutMs}${timeout.suffix}`);
-  return header;
+): LazyHeaders {
+  const raw = fixed.slice();
+  if (timeoutMs !== undefined) raw.push(timeout.name, `${timeoutMs}${timeout.suffix}`);
+  if (Array.isArray(own)) {
+    for (const [name, value] of own) raw.push(name, value);
+    return { raw };
+  }
+  const made = new Headers(own);
+  for (let index = 0; index < raw.length; index += 2) {
+    const name = raw[index] ?? "";
+    if (name !== "user-agent" || !made.has(name)) made.set(name, raw[index + 1] ?? "");
+  }
+  return { raw, made };
 }
 
 /** Of a URL that an interceptor has put in place of the method's own. */
