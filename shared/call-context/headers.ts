@@ -36,7 +36,17 @@ export function readContextHeaders(
 
 /** A call that comes from nobody, with a trace and a request id of its own. */
 export function beginCall(method: string): CallContext {
-  return { method, requestId: uuid(), trace: startTrace(), signal: new AbortController().signal };
+  let signal: AbortSignal | undefined;
+  return {
+    method,
+    requestId: uuid(),
+    trace: startTrace(),
+    // Nobody ends it, and hardly anybody asks.
+    get signal() {
+      signal ??= new AbortController().signal;
+      return signal;
+    },
+  };
 }
 
 const random = new Uint8Array(16);

@@ -1,5 +1,6 @@
 import { type ClientHttp2Stream, constants, type IncomingHttpHeaders, type IncomingHttpStatusHeader } from "node:http2";
 import { ConnectError } from "@connectrpc/connect";
+import { errorFromNode } from "./node-errors.ts";
 import { callError, codeOfReset, resetWithoutError } from "./stream-errors.ts";
 import type { SupervisedStream } from "./supervise-stream.ts";
 
@@ -74,7 +75,7 @@ export function sendUnary(
   }
 
   stream.on("error", (raw: Error) => {
-    if (open !== undefined) fail(callError(stream, raw, lost) ?? raw);
+    if (open !== undefined) fail(callError(stream, raw, lost) ?? errorFromNode(raw));
   });
   stream.on("response", (headers) => {
     try {

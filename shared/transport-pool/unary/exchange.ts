@@ -1,14 +1,14 @@
 import type { IncomingHttpHeaders } from "node:http2";
 import type { UnaryRequest, UnaryResponse } from "@connectrpc/connect";
+import { errorFromNode } from "../connections/node-errors.ts";
 import type { Http2Subchannel } from "../connections/subchannel.ts";
 import type { UnaryExchange, UnaryStream } from "../connections/unary-stream.ts";
 import type { Answer, UnaryMethod } from "./answer.ts";
-import { errorFromNode } from "./node-errors.ts";
 import { rawHeadersOf } from "./request-headers.ts";
 
 /**
  * Sends the request to the peer, and resolves with its answer. Ends with the request's signal, as it does in stock
- * Connect. Fails with a ConnectError always.
+ * Connect.
  */
 export function exchange(
   request: UnaryRequest,
@@ -26,7 +26,7 @@ export function exchange(
       if (isOver) return;
       over();
       stream?.cancel();
-      reject(errorFromNode(reason));
+      reject(reason);
     }
 
     function succeed(response: UnaryResponse): void {
@@ -40,8 +40,12 @@ export function exchange(
       signal.removeEventListener("abort", onAbort);
     }
 
+    function failToSend(reason: unknown): void {
+      fail(errorFromNode(reason));
+    }
+
     function onAbort(): void {
-      fail(signal.reason);
+      failToSend(signal.reason);
     }
 
     function opened(one: UnaryStream): void {
@@ -75,10 +79,10 @@ export function exchange(
       };
       signal.addEventListener("abort", onAbort);
       const opening = subchannel.send(sent, signal);
-      if (opening instanceof Promise) opening.then(opened, fail);
+      if (opening instanceof Promise) opening.then(opened, failToSend);
       else opened(opening);
     } catch (error) {
-      fail(error);
+      failToSend(error);
     }
   });
 }
