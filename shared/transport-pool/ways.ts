@@ -122,7 +122,8 @@ export function createWays({ initial, openChannel, openTransport }: WaysOptions)
       return [...replaced, ...waiting.map(({ way }) => way.channel)];
     },
     transport: {
-      unary: (...call) => send((transport) => transport.unary(...call)),
+      unary: (method, signal, timeoutMs, header, input, contextValues) =>
+        send((transport) => transport.unary(method, signal, timeoutMs, header, input, contextValues)),
       stream: (...call) => send((transport) => transport.stream(...call)),
     },
     prepare(config) {

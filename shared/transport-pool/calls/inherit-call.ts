@@ -1,5 +1,12 @@
 import type { DescMethod } from "@bufbuild/protobuf";
-import { Code, ConnectError, type ContextValues, createContextValues, type Transport } from "@connectrpc/connect";
+import {
+  Code,
+  ConnectError,
+  type ContextKey,
+  type ContextValues,
+  createContextValues,
+  type Transport,
+} from "@connectrpc/connect";
 import {
   beginCall,
   type CallContext,
@@ -64,7 +71,7 @@ function outgoingCall(own: OwnOptions, policy: MethodPolicy, defaultMs: number |
   const startedAt = performance.now();
   const deadlineMs = timeoutMs === undefined ? undefined : startedAt + timeoutMs;
   const outgoing: OutgoingCall = { policy, startedAt, deadlineMs, attempts: 0, tried: new Set() };
-  const contextValues = withOutgoingCall(own.contextValues, outgoing);
+  const contextValues = new OutgoingValues(own.contextValues ?? createContextValues(), outgoing);
   return { call, isNew: incoming === undefined, header, timeoutMs, signal, contextValues };
 }
 
@@ -75,18 +82,28 @@ function headersOf(own: OwnOptions["header"], call: CallContext, caller: string)
 }
 
 /** The user's values, who may give the same ones to several calls, and beside them what belongs to this one. */
-function withOutgoingCall(own: ContextValues = createContextValues(), call: OutgoingCall): ContextValues {
-  return {
-    get: (key) => (key.id === outgoingCallKey.id ? (call as never) : own.get(key)),
-    set(key, value) {
-      own.set(key, value);
-      return this;
-    },
-    delete(key) {
-      own.delete(key);
-      return this;
-    },
-  };
+class OutgoingValues implements ContextValues {
+  readonly #own: ContextValues;
+  readonly #call: OutgoingCall;
+
+  constructor(own: ContextValues, call: OutgoingCall) {
+    this.#own = own;
+    this.#call = call;
+  }
+
+  get<T>(key: ContextKey<T>): T {
+    return key.id === outgoingCallKey.id ? (this.#call as T) : this.#own.get(key);
+  }
+
+  set<T>(key: ContextKey<T>, value: T): this {
+    this.#own.set(key, value);
+    return this;
+  }
+
+  delete(key: ContextKey<unknown>): this {
+    this.#own.delete(key);
+    return this;
+  }
 }
 
 function linkSignals(own: AbortSignal | undefined, incoming: AbortSignal | undefined): AbortSignal | undefined {

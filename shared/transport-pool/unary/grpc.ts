@@ -98,7 +98,7 @@ function createGrpcAnswer(
       total += chunk.length;
       if (expected === Number.POSITIVE_INFINITY) {
         if (total < PREFIX) return;
-        const prefix = Buffer.from(bytesOf(chunks, 0, total).buffer, 0, PREFIX);
+        const prefix = chunks.length === 1 ? chunk : Buffer.concat(chunks);
         const length = prefix.readUInt32BE(1);
         if (prefix[0] !== 0 || length > readMaxBytes) {
           beOdd();

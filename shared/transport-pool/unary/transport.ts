@@ -1,7 +1,8 @@
-import { create, type DescMessage, type DescMethodUnary, type MessageShape } from "@bufbuild/protobuf";
+import { create, type DescMessage, type DescMethodUnary, type MessageInitShape } from "@bufbuild/protobuf";
 import {
   Code,
   ConnectError,
+  type ContextValues,
   createContextValues,
   type Interceptor,
   type StreamRequest,
@@ -78,12 +79,17 @@ export function createUnary({
   }
 
   return async function unary<I extends DescMessage, O extends DescMessage>(
-    ...[method, own, timeoutMs, header, input, contextValues]: Parameters<Transport["unary"]>
+    method: DescMethodUnary<I, O>,
+    own: AbortSignal | undefined,
+    timeoutMs: number | undefined,
+    header: ConstructorParameters<typeof Headers>[0],
+    input: MessageInitShape<I>,
+    contextValues?: ContextValues,
   ) {
     const { url, protocol: spoken, next } = methodOf(method);
     const givenMs = timeoutMs === undefined || timeoutMs > 0 ? timeoutMs : undefined;
     const lazy = headersOf(spoken, header, givenMs);
-    const message = create(method.input, input as MessageShape<I>);
+    const message = create(method.input, input);
     const send = (signal: AbortSignal) => {
       const request = {
         stream: false as const,
