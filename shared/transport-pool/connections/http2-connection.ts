@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from "node:async_hooks";
 import {
   type ClientHttp2Stream,
   type ClientSessionRequestOptions,
@@ -71,6 +72,7 @@ const LINGER_MS = 1_000;
 
 export const openHttp2Connection: OpenConnection = (options) => {
   const { address, authority, tls, connectTimeoutMs, onReady, onUnusable, onChange } = options;
+  const outsideOfCalls = AsyncLocalStorage.snapshot();
   const streams = new Set<SupervisedStream>();
   const { promise: closed, resolve: resolveClosed } = Promise.withResolvers<void>();
   let isReady = false;
@@ -173,6 +175,12 @@ export const openHttp2Connection: OpenConnection = (options) => {
     lingerTimer.unref();
   }
 
+  function openUnary({ method, path, headers }: UnaryExchange): ClientHttp2Stream {
+    const pseudo = [":method", method, ":path", path, ":authority", authority, ":scheme", scheme];
+    // V8 keeps streams through several collections: they must not keep their calls.
+    return outsideOfCalls(() => session.request(pseudo.concat(headers)));
+  }
+
   function isGone(): boolean {
     if (!isUnusable && !session.closed && !session.destroyed) return false;
     leave();
@@ -217,9 +225,7 @@ export const openHttp2Connection: OpenConnection = (options) => {
     },
     send(exchange) {
       if (isGone()) return undefined;
-      const { method, path, headers } = exchange;
-      const pseudo = [":method", method, ":path", path, ":authority", authority, ":scheme", scheme];
-      const stream = session.request(pseudo.concat(headers));
+      const stream = openUnary(exchange);
       if (!hasBegun(stream)) {
         stream.on("error", () => {});
         return undefined;
