@@ -72,15 +72,18 @@ function grpcScript(choose: Choose): Step[] {
   return [
     begin,
     ...chunked(choose, mutated(choose, Buffer.concat(messages))),
-    ...ending(choose, { headers: status(choose), isEnd: true }),
+    ...ending(choose, { headers: status(choose), isEnd: true }, encoding.length > 0),
   ];
 }
 
 function connectScript(choose: Choose): Step[] {
   const data = choose.chance(0.7) ? body(choose) : Buffer.from('{"code":"not_found","message":"m"}');
   const bytes = mutated(choose, data);
+  const encoding = choose.chance(0.2)
+    ? [["content-encoding", choose.of("gzip", "br", "identity", "zip")] as const]
+    : [];
   const more = [
-    ...(choose.chance(0.2) ? [["content-encoding", choose.of("gzip", "br", "identity", "zip")] as const] : []),
+    ...encoding,
     ...(choose.chance(0.2) ? [["content-length", `${bytes.length + choose.of(0, 0, 0, 1, -1)}`] as const] : []),
     ...(choose.chance(0.3) ? [["trailer-x-t", "1"] as const, ["x-h", "1"] as const] : []),
   ];
@@ -89,12 +92,19 @@ function connectScript(choose: Choose): Step[] {
     : choose.of("application/json", "text/html", "application/grpc");
   const code = choose.chance(0.7) ? 200 : choose.of(204, 304, 404, 503);
   const begin = { headers: headers(code, type, ...more) };
-  return [begin, ...chunked(choose, bytes), ...ending(choose, { data: new Uint8Array(), isEnd: true })];
+  return [
+    begin,
+    ...chunked(choose, bytes),
+    ...ending(choose, { data: new Uint8Array(), isEnd: true }, encoding.length > 0),
+  ];
 }
 
-/** Mostly the right one. What cuts an answer off is a packet of its own: else chance decides what is seen first. */
-function ending(choose: Choose, right: Step): Step[] {
-  if (choose.chance(0.8)) return [right];
+/**
+ * Mostly the right one. What cuts an answer off is a packet of its own, and comes after nothing that takes a thread to
+ * decompress: else chance decides what is seen first.
+ */
+function ending(choose: Choose, right: Step, isCompressed: boolean): Step[] {
+  if (choose.chance(0.8) || isCompressed) return [right];
   return ["flush", choose.chance(0.5) ? { reset: choose.int(0, 14) } : "close"];
 }
 
