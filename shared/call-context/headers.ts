@@ -1,5 +1,6 @@
-import { v7 as uuid } from "uuid";
+import { v7 } from "uuid";
 import type { CallContext } from "./call-context.ts";
+import { fillRandom } from "./random-bytes.ts";
 import { continueTrace, formatTraceparent, startTrace } from "./trace.ts";
 
 /** The headers that carry a call's context between services, besides the protocol's own for deadlines. */
@@ -33,6 +34,29 @@ export function readContextHeaders(
   };
 }
 
+/** A call that comes from nobody, with a trace and a request id of its own. */
+export function beginCall(method: string): CallContext {
+  let signal: AbortSignal | undefined;
+  return {
+    method,
+    requestId: uuid(),
+    trace: startTrace(),
+    // Nobody ends it, and hardly anybody asks.
+    get signal() {
+      signal ??= new AbortController().signal;
+      return signal;
+    },
+  };
+}
+
+const random = new Uint8Array(16);
+
+/** The library draws its random bytes one id at a time, which costs more than all the rest of an id. */
+function uuid(): string {
+  fillRandom(random);
+  return v7({ random });
+}
+
 function isRetried(headers: Headers): boolean {
   if (headers.get(contextHeaders.retryChain) === "1") return true;
   const previous = headers.get(contextHeaders.previousAttempts);
@@ -52,6 +76,19 @@ export function writeContextHeaders(headers: Headers, call: CallContext, caller:
   }
   setDefault(headers, contextHeaders.caller, caller);
   if (call.isRetried === true) headers.set(contextHeaders.retryChain, "1");
+}
+
+/** The same for a call that has no headers of its own: names and values, each name once. */
+export function contextHeaderPairs(call: CallContext, caller: string): [name: string, value: string][] {
+  const { trace } = call;
+  const pairs: [string, string][] = [
+    [contextHeaders.requestId, call.requestId],
+    [contextHeaders.traceparent, formatTraceparent(trace)],
+    [contextHeaders.caller, caller],
+  ];
+  if (trace.state !== undefined) pairs.push([contextHeaders.tracestate, trace.state]);
+  if (call.isRetried === true) pairs.push([contextHeaders.retryChain, "1"]);
+  return pairs;
 }
 
 function setDefault(headers: Headers, name: string, value: string): void {

@@ -6,5 +6,5 @@ export {
   remainingMs,
   runInCall,
 } from "./call-context.ts";
-export { contextHeaders, readContextHeaders, writeContextHeaders } from "./headers.ts";
+export { beginCall, contextHeaderPairs, contextHeaders, readContextHeaders, writeContextHeaders } from "./headers.ts";
 export { continueTrace, formatTraceparent, startTrace, type Trace } from "./trace.ts";

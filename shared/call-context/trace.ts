@@ -1,4 +1,4 @@
-import { randomFillSync } from "node:crypto";
+import { randomHex } from "./random-bytes.ts";
 
 /** Where a call stands in a distributed trace, as W3C Trace Context names it. */
 export interface Trace {
@@ -27,7 +27,7 @@ export function continueTrace(traceparent: string | null, tracestate: string | n
   if (/^0+$/.test(traceId) || /^0+$/.test(spanId)) return undefined;
   return {
     traceId,
-    spanId: randomHex(8),
+    spanId: randomId(8),
     parentSpanId: spanId,
     flags: Number.parseInt(flags, 16),
     ...(tracestate === null || tracestate.length > 512 ? {} : { state: tracestate }),
@@ -36,7 +36,7 @@ export function continueTrace(traceparent: string | null, tracestate: string | n
 
 /** A trace that begins here, recorded. */
 export function startTrace(): Trace {
-  return { traceId: randomHex(16), spanId: randomHex(8), flags: 1 };
+  return { traceId: randomId(16), spanId: randomId(8), flags: 1 };
 }
 
 /** The header that makes the receiver's step a child of this one. */
@@ -44,16 +44,7 @@ export function formatTraceparent(trace: Trace): string {
   return `00-${trace.traceId}-${trace.spanId}-${(trace.flags & 0xff).toString(16).padStart(2, "0")}`;
 }
 
-// Random bytes are drawn 4 KiB at a time: a draw of 8 costs as much as one of 4096.
-const pool = Buffer.alloc(4096);
-let used = pool.length;
-
-function randomHex(bytes: number): string {
-  if (used + bytes > pool.length) {
-    randomFillSync(pool);
-    used = 0;
-  }
-  const hex = pool.toString("hex", used, used + bytes);
-  used += bytes;
-  return /^0+$/.test(hex) ? randomHex(bytes) : hex;
+function randomId(length: number): string {
+  const hex = randomHex(length);
+  return /^0+$/.test(hex) ? randomId(length) : hex;
 }

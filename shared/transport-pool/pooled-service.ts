@@ -20,6 +20,7 @@ import { throttleSection } from "./policies/retry-config.ts";
 import { createRetryThrottle, type RetryThrottle } from "./policies/retry-throttle.ts";
 import { createServiceChannel } from "./service-channel.ts";
 import { type ServiceState, stateOf } from "./states.ts";
+import { createUnary } from "./unary/transport.ts";
 import { createWays, type Followed } from "./ways.ts";
 
 /** One service of the pool: its transport stays the same, whatever a reload changes behind it. */
@@ -71,7 +72,8 @@ export function createPooledService(initial: ServiceConfig, options: PooledServi
 
   /** What a call goes through, from the outside in; the last one sends it to one endpoint. */
   function sending(config: ServiceConfig, channel: Followed): Transport {
-    return createStockTransport(config, originOf(config), [
+    const isDirect = config.http === "2" && config.protocol !== "grpc-web";
+    const interceptors: Interceptor[] = [
       markErrorsInterceptor(name),
       logInterceptor({ logger, service: name, target: config.address.text }),
       ...own,
@@ -83,9 +85,15 @@ export function createPooledService(initial: ServiceConfig, options: PooledServi
       attemptInterceptor({
         channel,
         hashHeader: config.balancer.hashHeader,
+        isDirect,
         onOutcome: ({ address }, isFault) => channel.latest().outliers?.record(address, !isFault),
       }),
-    ]);
+    ];
+    const origin = originOf(config);
+    const stock = createStockTransport(config, origin, interceptors);
+    const { protocol, http, readMaxBytes } = config;
+    if (http !== "2" || protocol === "grpc-web") return stock;
+    return { unary: createUnary({ protocol, readMaxBytes, origin, interceptors }), stream: stock.stream };
   }
 
   return {

@@ -30,7 +30,7 @@ export interface WaysOptions {
 
 /** The channel that calls of one protocol are to take, whichever that is by now. */
 export interface Followed {
-  pick(call: PickCall): Promise<Endpoint>;
+  pick(call: PickCall, now?: number): Endpoint | Promise<Endpoint>;
   latest(): ServiceChannel;
 }
 
@@ -57,17 +57,31 @@ export function createWays({ initial, openChannel, openTransport }: WaysOptions)
     const channel = openChannel(config);
     const key = keyOf(config);
     const latest = () => families.get(key)?.way.channel ?? channel;
-    return { channel, transport: openTransport(config, { latest, pick: (call) => pickFrom(latest, call) }) };
+    return { channel, transport: openTransport(config, { latest, pick: (call, now) => pickFrom(latest, call, now) }) };
   }
 
-  async function pickFrom(latest: () => ServiceChannel, call: PickCall): Promise<Endpoint> {
+  function pickFrom(latest: () => ServiceChannel, call: PickCall, now?: number): Endpoint | Promise<Endpoint> {
+    const chosen = latest();
+    const endpoint = chosen.pick(call, now);
+    return endpoint instanceof Promise ? pickAgain(endpoint, chosen, latest, call) : endpoint;
+  }
+
+  async function pickAgain(
+    first: Promise<Endpoint>,
+    from: ServiceChannel,
+    latest: () => ServiceChannel,
+    call: PickCall,
+  ): Promise<Endpoint> {
+    let chosen = from;
+    let pick: Endpoint | Promise<Endpoint> = first;
     for (;;) {
-      const chosen = latest();
       try {
-        return await chosen.pick(call);
+        return await pick;
       } catch (error) {
         if (chosen === latest() || call.signal.aborted) throw error;
       }
+      chosen = latest();
+      pick = chosen.pick(call);
     }
   }
 
@@ -89,14 +103,16 @@ export function createWays({ initial, openChannel, openTransport }: WaysOptions)
     retire(family.way.channel);
   }
 
-  function send<T>(call: (transport: Transport) => Promise<T>): Promise<T> {
+  async function send<T>(call: (transport: Transport) => Promise<T>): Promise<T> {
     const family = current;
     family.calls++;
-    // By then it has been sent, or has failed.
-    return call(family.way.transport).finally(() => {
+    try {
+      return await call(family.way.transport);
+    } finally {
+      // By now it has been sent, or has failed.
       family.calls--;
       retireUnused(family);
-    });
+    }
   }
 
   return {
@@ -106,7 +122,8 @@ export function createWays({ initial, openChannel, openTransport }: WaysOptions)
       return [...replaced, ...waiting.map(({ way }) => way.channel)];
     },
     transport: {
-      unary: (...call) => send((transport) => transport.unary(...call)),
+      unary: (method, signal, timeoutMs, header, input, contextValues) =>
+        send((transport) => transport.unary(method, signal, timeoutMs, header, input, contextValues)),
       stream: (...call) => send((transport) => transport.stream(...call)),
     },
     prepare(config) {

@@ -13,10 +13,13 @@ import type { EndpointSet } from "./endpoint-set.ts";
 /** The way to a service: all of its peers, and the choice among them. */
 export interface Channel {
   /**
-   * Where a call may go; an attempt has begun there (see `Endpoint.begin`), and has to end. Waits while peers are being looked up or connected to; fails with an `unreachable` error when
-   * none can be reached, and the call does not want to wait for that to change.
+   * Where a call may go; an attempt has begun there (see `Endpoint.begin`), and has to end. At once when there is a peer
+   * to go to; waits while peers are being looked up or connected to; rejects with an `unreachable` error when none can be
+   * reached, and the call does not want to wait for that to change.
+   *
+   * @param now the clock of `performance.now()`, which is slow to read
    */
-  pick(call: PickCall): Promise<Endpoint>;
+  pick(call: PickCall, now?: number): Endpoint | Promise<Endpoint>;
   /** Begins to look its peers up and to connect to them. Returns at once. */
   connect(): void;
   /** One of the endpoints has changed. */
@@ -115,10 +118,10 @@ export function createChannel(options: ChannelOptions): Channel {
     return unsent("unreachable", `${name} at ${target} cannot be reached${reason}`, cause);
   }
 
-  function choose({ tried, hashKey }: PickCall): Endpoint | undefined {
+  function choose({ tried, hashKey }: PickCall, now: number): Endpoint | undefined {
     const candidates = endpoints.candidates();
     if (candidates.length === 0) return undefined;
-    const context = { hashKey, now: performance.now() };
+    const context = { hashKey, now };
     if (tried === undefined || tried.size === 0) return balancer.pick(candidates, context);
     const untried = candidates.filter(({ address }) => !tried.has(address));
     return untried.length === 0
@@ -126,23 +129,31 @@ export function createChannel(options: ChannelOptions): Channel {
       : balancer.pick(untried, { ...context, isPartial: true });
   }
 
-  return {
-    async pick(call) {
-      for (;;) {
-        if (state === "closed")
-          throw unsent("rejected", `${name} at ${target} is not called any more: ${closedBecause}`);
-        connect();
-        const endpoint = choose(call);
-        if (endpoint !== undefined) {
-          // At once: whoever chooses next in this turn of the event loop has to see it.
-          endpoint.begin();
-          return endpoint;
-        }
-        const error = call.waitForReady ? undefined : hopeless();
-        if (error !== undefined) throw error;
-        await waiters.add(call.signal);
+  /** Undefined when there is none now, or none any more. */
+  function pickNow(call: PickCall, now = performance.now()): Endpoint | undefined {
+    if (state === "closed") return undefined;
+    connect();
+    const endpoint = choose(call, now);
+    // At once: whoever chooses next in this turn of the event loop has to see it.
+    endpoint?.begin();
+    return endpoint;
+  }
+
+  async function pickLater(call: PickCall): Promise<Endpoint> {
+    for (;;) {
+      if (state === "closed") {
+        throw unsent("rejected", `${name} at ${target} is not called any more: ${closedBecause}`);
       }
-    },
+      const error = call.waitForReady ? undefined : hopeless();
+      if (error !== undefined) throw error;
+      await waiters.add(call.signal);
+      const endpoint = pickNow(call);
+      if (endpoint !== undefined) return endpoint;
+    }
+  }
+
+  return {
+    pick: (call, now) => pickNow(call, now) ?? pickLater(call),
     connect,
     changed() {
       endpoints.changed();

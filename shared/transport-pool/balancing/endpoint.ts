@@ -14,7 +14,7 @@ export interface Endpoint extends Candidate {
   /** An attempt begins. */
   begin(): void;
   /** An attempt has ended; `ms` is missing when that says nothing of how fast the peer is. */
-  end(outcome: { readonly ms?: number; readonly isFault: boolean; readonly now: number }): void;
+  end(outcome: { readonly ms?: number | undefined; readonly isFault: boolean; readonly now: number }): void;
 }
 
 /** What its owner changes. */

@@ -6,6 +6,7 @@ import { isServerFault } from "../policies/codes.ts";
 import { setTimeLeft } from "../policies/further-headers.ts";
 import { outgoingCallKey } from "../policies/outgoing-call.ts";
 import { unsentKind } from "../policies/unsent.ts";
+import { handOn } from "./hand-on.ts";
 import { observeEnd } from "./observe-end.ts";
 
 /** One sending of a call to one peer. */
@@ -33,6 +34,8 @@ export interface AttemptOptions {
   readonly channel: Pick<Channel, "pick">;
   /** What keeps calls together, for `consistent_hash`. */
   readonly hashHeader: string | undefined;
+  /** Unary calls are sent by `createUnary`: their endpoint is handed on without an AsyncLocalStorage. Default false. */
+  readonly isDirect?: boolean;
   /** What the outcome of an attempt says of its endpoint. */
   readonly onOutcome: (endpoint: Endpoint, isFault: boolean) => void;
 }
@@ -41,35 +44,38 @@ export interface AttemptOptions {
  * Sends the call once: chooses an endpoint, and tells it how that went. Has to be the innermost interceptor. A call
  * that has ended neither waits for a connection nor opens a stream.
  */
-export function attemptInterceptor({ channel, hashHeader, onOutcome }: AttemptOptions): Interceptor {
+export function attemptInterceptor(options: AttemptOptions): Interceptor {
+  const { channel, hashHeader, isDirect = false, onOutcome } = options;
   return (next) => async (req) => {
     const { signal } = req;
     signal.throwIfAborted();
     const call = req.contextValues.get(outgoingCallKey);
     const askedAt = performance.now();
-    const endpoint = await channel.pick({
+    const pick = {
       signal,
       waitForReady: call?.policy.waitForReady ?? false,
       tried: call?.tried,
       hashKey: hashHeader === undefined ? undefined : (req.header.get(hashHeader) ?? undefined),
-    });
+    };
+    const picked = channel.pick(pick, askedAt);
+    const endpoint = picked instanceof Promise ? await picked : picked;
     if (call !== undefined) {
       call.tried.add(endpoint.address);
       call.peer = endpoint.address;
     }
     call?.onPick?.();
-    const startedAt = performance.now();
+    const startedAt = picked instanceof Promise ? performance.now() : askedAt;
     let hasEnded = false;
     let isAnswered = false;
     if (call?.deadlineMs !== undefined && startedAt - askedAt >= 1) {
       setTimeLeft(req.header, call.deadlineMs - startedAt);
     }
 
-    function ended(code: Code | undefined, ms?: number): void {
+    function ended(code: Code | undefined, ms?: number, now = performance.now()): void {
       if (hasEnded) return;
       hasEnded = true;
       const isFault = code !== undefined && isServerFault(code);
-      endpoint.end({ isFault, now: performance.now(), ...(ms === undefined ? {} : { ms }) });
+      endpoint.end({ isFault, now, ms });
       if (code !== Code.Canceled) onOutcome(endpoint, isFault);
     }
 
@@ -101,9 +107,12 @@ export function attemptInterceptor({ channel, hashHeader, onOutcome }: AttemptOp
     }
 
     try {
-      const res = await storage.run({ endpoint, signal }, () => next(req));
+      const res = await (isDirect && !req.stream
+        ? handOn(endpoint, next, req)
+        : storage.run({ endpoint, signal }, next, req));
       if (!res.stream) {
-        ended(undefined, performance.now() - startedAt);
+        const now = performance.now();
+        ended(undefined, now - startedAt, now);
         return res;
       }
       // How long a stream goes on says nothing, and neither does when it begins: with its first message.

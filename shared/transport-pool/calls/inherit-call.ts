@@ -1,9 +1,17 @@
 import type { DescMethod } from "@bufbuild/protobuf";
-import { Code, ConnectError, type ContextValues, createContextValues, type Transport } from "@connectrpc/connect";
 import {
+  Code,
+  ConnectError,
+  type ContextKey,
+  type ContextValues,
+  createContextValues,
+  type Transport,
+} from "@connectrpc/connect";
+import {
+  beginCall,
   type CallContext,
+  contextHeaderPairs,
   currentCall,
-  readContextHeaders,
   remainingMs,
   runInCall,
   writeContextHeaders,
@@ -30,9 +38,8 @@ export function inheritCall(inner: Transport, { caller, policyOf }: InheritCallO
     unary(method, signal, timeoutMs, header, input, contextValues) {
       const policy = policyOf(method);
       const out = outgoingCall({ signal, timeoutMs, header, contextValues }, policy, policy.timeoutMs, caller);
-      return runInCall(out.call, () =>
-        inner.unary(method, out.signal, out.timeoutMs, out.header, input, out.contextValues),
-      );
+      const send = () => inner.unary(method, out.signal, out.timeoutMs, out.header, input, out.contextValues);
+      return out.isNew ? runInCall(out.call, send) : send();
     },
     stream(method, signal, timeoutMs, header, input, contextValues) {
       const out = outgoingCall({ signal, timeoutMs, header, contextValues }, policyOf(method), undefined, caller);
@@ -57,33 +64,46 @@ interface OwnOptions {
 function outgoingCall(own: OwnOptions, policy: MethodPolicy, defaultMs: number | undefined, caller: string) {
   const incoming = currentCall();
   const call = incoming ?? beginCall(caller);
-  const header = new Headers(own.header);
-  writeContextHeaders(header, call, caller);
+  const header = own.header === undefined ? contextHeaderPairs(call, caller) : headersOf(own.header, call, caller);
   const timeoutMs = outgoingTimeoutMs({ explicitMs: own.timeoutMs, defaultMs, remainingMs: remainingMs(call) });
   // The interceptors see a call that comes too late, so that its line is in the log; the innermost one ends it.
   const signal = timeoutMs === 0 ? AbortSignal.abort(tooLate()) : linkSignals(own.signal, incoming?.signal);
-  const deadlineMs = timeoutMs === undefined ? undefined : performance.now() + timeoutMs;
-  const contextValues = withOutgoingCall(own.contextValues, { policy, deadlineMs, attempts: 0, tried: new Set() });
-  return { call, header, timeoutMs, signal, contextValues };
+  const startedAt = performance.now();
+  const deadlineMs = timeoutMs === undefined ? undefined : startedAt + timeoutMs;
+  const outgoing: OutgoingCall = { policy, startedAt, deadlineMs, attempts: 0, tried: new Set() };
+  const contextValues = new OutgoingValues(own.contextValues ?? createContextValues(), outgoing);
+  return { call, isNew: incoming === undefined, header, timeoutMs, signal, contextValues };
+}
+
+function headersOf(own: OwnOptions["header"], call: CallContext, caller: string): Headers {
+  const header = new Headers(own);
+  writeContextHeaders(header, call, caller);
+  return header;
 }
 
 /** The user's values, who may give the same ones to several calls, and beside them what belongs to this one. */
-function withOutgoingCall(own: ContextValues = createContextValues(), call: OutgoingCall): ContextValues {
-  return {
-    get: (key) => (key.id === outgoingCallKey.id ? (call as never) : own.get(key)),
-    set(key, value) {
-      own.set(key, value);
-      return this;
-    },
-    delete(key) {
-      own.delete(key);
-      return this;
-    },
-  };
-}
+class OutgoingValues implements ContextValues {
+  readonly #own: ContextValues;
+  readonly #call: OutgoingCall;
 
-function beginCall(method: string): CallContext {
-  return { ...readContextHeaders(new Headers()), method, signal: new AbortController().signal };
+  constructor(own: ContextValues, call: OutgoingCall) {
+    this.#own = own;
+    this.#call = call;
+  }
+
+  get<T>(key: ContextKey<T>): T {
+    return key.id === outgoingCallKey.id ? (this.#call as T) : this.#own.get(key);
+  }
+
+  set<T>(key: ContextKey<T>, value: T): this {
+    this.#own.set(key, value);
+    return this;
+  }
+
+  delete(key: ContextKey<unknown>): this {
+    this.#own.delete(key);
+    return this;
+  }
 }
 
 function linkSignals(own: AbortSignal | undefined, incoming: AbortSignal | undefined): AbortSignal | undefined {

@@ -1,5 +1,13 @@
 import { AsyncLocalStorage } from "node:async_hooks";
-import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
+import {
+  Code,
+  ConnectError,
+  type Interceptor,
+  type StreamRequest,
+  type StreamResponse,
+  type UnaryRequest,
+  type UnaryResponse,
+} from "@connectrpc/connect";
 import { codeToString } from "@connectrpc/connect/protocol-connect";
 import { currentCall } from "#shared/call-context";
 import type { Logger } from "#shared/logging";
@@ -7,7 +15,7 @@ import { outgoingCallKey } from "../policies/outgoing-call.ts";
 import { observeEnd } from "./observe-end.ts";
 
 export interface LogInterceptorOptions {
-  readonly logger: Pick<Logger, "debug" | "info" | "warn">;
+  readonly logger: Pick<Logger, "debug" | "info" | "warn" | "isLevelEnabled">;
   /** The service's name. */
   readonly service: string;
   /** Its configured address. */
@@ -35,57 +43,67 @@ const EXPECTED: ReadonlySet<Code> = new Set([
  * warn for those that are a fault. The logger adds the trace and request id of the call that it is part of.
  */
 export function logInterceptor({ logger, service, target }: LogInterceptorOptions): Interceptor {
-  return (next) => async (req) => {
-    const startedAt = performance.now();
-    const inCall = AsyncLocalStorage.snapshot();
-    const incoming = currentCall();
+  function write(req: UnaryRequest | StreamRequest, startedAt: number, code: Code | undefined, error?: ConnectError) {
     const outgoing = req.contextValues.get(outgoingCallKey);
+    const call = {
+      // The logger's own `service` is the one that calls.
+      peer_service: service,
+      method: `${req.service.typeName}/${req.method.name}`,
+      code: code === undefined ? "ok" : codeToString(code),
+      ms: Math.round((performance.now() - startedAt) * 10) / 10,
+      attempt: Math.max(outgoing?.attempts ?? 0, 1),
+      peer: outgoing?.peer ?? target,
+    };
+    // No stack: the error goes to whoever made the call, and says there where it was made.
+    if (error === undefined) logger.debug(call, "outgoing call");
+    else {
+      const level = code === undefined || EXPECTED.has(code) ? "info" : "warn";
+      logger[level]({ ...call, error: error.message }, "outgoing call");
+    }
+  }
+
+  function writeFailure(req: UnaryRequest | StreamRequest, startedAt: number, reason: unknown): void {
+    // What Connect makes of it on the way out: the signal's reason, when that is what has ended the call.
+    const error = ConnectError.from(req.signal.aborted ? req.signal.reason : reason, Code.Canceled);
+    // The incoming call has ended, however: this one was left, and the reason says nothing of its peer.
+    const wasLeft = currentCall()?.signal.aborted === true && error.code !== Code.DeadlineExceeded;
+    write(req, startedAt, wasLeft ? Code.Canceled : error.code, error);
+  }
+
+  function observed(req: StreamRequest, res: StreamResponse, startedAt: number): StreamResponse {
+    // It ends wherever it is read, and its line belongs to the call that it is part of.
+    const inCall = AsyncLocalStorage.snapshot();
     let isLogged = false;
 
-    function log(code: Code | undefined, error?: ConnectError): void {
+    function ended(): void {
       if (isLogged) return;
       isLogged = true;
-      const call = {
-        // The logger's own `service` is the one that calls.
-        peer_service: service,
-        method: `${req.service.typeName}/${req.method.name}`,
-        code: code === undefined ? "ok" : codeToString(code),
-        ms: Math.round((performance.now() - startedAt) * 10) / 10,
-        attempt: Math.max(outgoing?.attempts ?? 0, 1),
-        peer: outgoing?.peer ?? target,
-      };
-      // No stack: the error goes to whoever made the call, and says there where it was made.
-      if (error === undefined) inCall(() => logger.debug(call, "outgoing call"));
-      else
-        inCall(() =>
-          logger[code === undefined || EXPECTED.has(code) ? "info" : "warn"](
-            { ...call, error: error.message },
-            "outgoing call",
-          ),
-        );
+      inCall(write, req, startedAt, undefined);
     }
 
     function failed(reason: unknown): void {
-      // What Connect makes of it on the way out: the signal's reason, when that is what has ended the call.
-      const error = ConnectError.from(req.signal.aborted ? req.signal.reason : reason, Code.Canceled);
-      // The incoming call has ended, however: this one was left, and the reason says nothing of its peer.
-      const wasLeft = incoming?.signal.aborted === true && error.code !== Code.DeadlineExceeded;
-      log(wasLeft ? Code.Canceled : error.code, error);
+      if (isLogged) return;
+      isLogged = true;
+      inCall(writeFailure, req, startedAt, reason);
     }
 
+    // The signal also fires when a stream has ended well; that is logged by then.
+    if (req.signal.aborted) failed(req.signal.reason);
+    else req.signal.addEventListener("abort", () => failed(req.signal.reason), { once: true });
+    return { ...res, message: observeEnd(res.message, ended, failed) };
+  }
+
+  return (next) => async (req) => {
+    const startedAt = req.contextValues.get(outgoingCallKey)?.startedAt ?? performance.now();
+    let res: UnaryResponse | StreamResponse;
     try {
-      const res = await next(req);
-      if (!res.stream) {
-        log(undefined);
-        return res;
-      }
-      // The signal also fires when a stream has ended well; that is logged by then.
-      if (req.signal.aborted) failed(req.signal.reason);
-      else req.signal.addEventListener("abort", () => failed(req.signal.reason), { once: true });
-      return { ...res, message: observeEnd(res.message, () => log(undefined), failed) };
+      res = await next(req);
     } catch (error) {
-      failed(error);
+      writeFailure(req, startedAt, error);
       throw error;
     }
+    if (res.stream && req.stream) return observed(req, res, startedAt);
+    if (logger.isLevelEnabled("debug")) write(req, startedAt, undefined);
+    return res;
   };
 }

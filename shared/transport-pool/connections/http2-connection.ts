@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from "node:async_hooks";
 import {
   type ClientHttp2Stream,
   type ClientSessionRequestOptions,
@@ -12,6 +13,7 @@ import { createKeepalive, type KeepaliveOptions } from "./keepalive.ts";
 import { openSocket } from "./socket.ts";
 import { type SupervisedStream, superviseStream } from "./supervise-stream.ts";
 import type { ClientTls } from "./tls.ts";
+import { sendUnary, type UnaryExchange, type UnaryStream } from "./unary-stream.ts";
 
 export interface Http2ConnectionOptions {
   /** `host:port` to connect to. */
@@ -43,6 +45,8 @@ export interface Http2Connection {
    * @param signal fires when the call has ended, well or not
    */
   request(headers: OutgoingHttpHeaders, options: RequestOptions, signal?: AbortSignal): ClientHttp2Stream | undefined;
+  /** Sends a unary call; undefined as with `request`, and then the exchange has not begun. */
+  send(exchange: UnaryExchange): UnaryStream | undefined;
   openStreams(): number;
   /** Whether one more stream may be opened now: the peer's MAX_CONCURRENT_STREAMS. */
   hasRoom(): boolean;
@@ -68,6 +72,7 @@ const LINGER_MS = 1_000;
 
 export const openHttp2Connection: OpenConnection = (options) => {
   const { address, authority, tls, connectTimeoutMs, onReady, onUnusable, onChange } = options;
+  const outsideOfCalls = AsyncLocalStorage.snapshot();
   const streams = new Set<SupervisedStream>();
   const { promise: closed, resolve: resolveClosed } = Promise.withResolvers<void>();
   let isReady = false;
@@ -170,33 +175,67 @@ export const openHttp2Connection: OpenConnection = (options) => {
     lingerTimer.unref();
   }
 
+  function openUnary({ method, path, headers }: UnaryExchange): ClientHttp2Stream {
+    const pseudo = [":method", method, ":path", path, ":authority", authority, ":scheme", scheme];
+    // V8 keeps streams through several collections: they must not keep their calls.
+    return outsideOfCalls(() => session.request(pseudo.concat(headers)));
+  }
+
+  function isGone(): boolean {
+    if (!isUnusable && !session.closed && !session.destroyed) return false;
+    leave();
+    return true;
+  }
+
+  /** Whether the new stream can get as far as the wire: else it is out of stream ids, or the session broke over it. */
+  function hasBegun(stream: ClientHttp2Stream): boolean {
+    if (!stream.destroyed && !session.destroyed) return true;
+    leave();
+    session.close();
+    return false;
+  }
+
+  function added(stream: SupervisedStream): void {
+    if (streams.size === 0) socket.ref();
+    streams.add(stream);
+  }
+
+  function removed(stream: SupervisedStream, rstCode: number | undefined): void {
+    streams.delete(stream);
+    hasServed ||= rstCode === constants.NGHTTP2_NO_ERROR;
+    if (streams.size === 0) {
+      socket.unref();
+      lingerWhenDone();
+    }
+    onChange();
+  }
+
+  const getLost = () => lostError;
+
   return {
     request(headers, requestOptions, signal) {
-      if (isUnusable || session.closed || session.destroyed) {
-        leave();
-        return undefined;
-      }
+      if (isGone()) return undefined;
       // Node's own has no brackets around an IPv6 address, and a stock Connect server dies of that.
       const stream = session.request({ ":authority": authority, ":scheme": scheme, ...headers }, requestOptions);
-      const supervised = superviseStream(stream, { signal, lost: () => lostError });
-      if (stream.destroyed || session.destroyed) {
-        // It never got as far as the wire: out of stream ids, or the session broke over it.
-        leave();
-        session.close();
+      const supervised = superviseStream(stream, { signal, lost: getLost });
+      if (!hasBegun(stream)) return undefined;
+      added(supervised);
+      stream.once("close", () => removed(supervised, stream.rstCode));
+      return stream;
+    },
+    send(exchange) {
+      if (isGone()) return undefined;
+      const stream = openUnary(exchange);
+      if (!hasBegun(stream)) {
+        stream.on("error", () => {});
         return undefined;
       }
-      if (streams.size === 0) socket.ref();
-      streams.add(supervised);
-      stream.once("close", () => {
-        streams.delete(supervised);
-        hasServed ||= stream.rstCode === constants.NGHTTP2_NO_ERROR;
-        if (streams.size === 0) {
-          socket.unref();
-          lingerWhenDone();
-        }
-        onChange();
+      const supervised = sendUnary(stream, exchange, {
+        lost: getLost,
+        onClose: (closed) => removed(closed, stream.rstCode),
       });
-      return stream;
+      added(supervised);
+      return supervised;
     },
     openStreams: () => streams.size,
     hasRoom: () => !isUnusable && streams.size < maxStreams,

@@ -34,6 +34,9 @@ function fakeConnection(): Http2Connection & { served: boolean; max: number; str
       connection.streams++;
       return {} as ClientHttp2Stream;
     },
+    send: () => {
+      throw new TypeError("no unary call is sent here");
+    },
     openStreams: () => connection.streams,
     hasRoom: () => connection.streams < connection.max,
     wasUseful: () => connection.served,

@@ -6,6 +6,7 @@ import { describeError } from "#shared/errors";
 import { unsent } from "../policies/unsent.ts";
 import type { ConnectBackoff } from "./connect-backoff.ts";
 import type { Http2Connection, Http2ConnectionOptions, OpenConnection, RequestOptions } from "./http2-connection.ts";
+import type { UnaryExchange, UnaryStream } from "./unary-stream.ts";
 import { createUsableConnections } from "./usable-connections.ts";
 import { createWaiters } from "./waiters.ts";
 
@@ -43,6 +44,8 @@ export interface Http2Subchannel extends Subchannel {
    * @param signal fires when the call has ended, well or not
    */
   request(headers: OutgoingHttpHeaders, options: RequestOptions, signal?: AbortSignal): Promise<ClientHttp2Stream>;
+  /** Sends a unary call likewise, at once when there is room. */
+  send(exchange: UnaryExchange, signal: AbortSignal): UnaryStream | Promise<UnaryStream>;
 }
 
 /** One whose calls are requests of an HTTP/1.1 agent. */
@@ -207,26 +210,34 @@ export function createSubchannel(options: SubchannelOptions): Http2Subchannel {
     outsideOfCalls(() => options.onChange(state));
   }
 
-  return {
-    async request(headers, requestOptions, signal) {
-      try {
-        // Whoever comes later stands behind those that wait.
-        if (waiters.size() > 0) await waiters.add(signal);
-        for (;;) {
-          signal?.throwIfAborted();
-          if (usable.size() === 0 && !attempting) throw unavailable();
-          const connection = usable.withRoom();
-          if (connection === undefined) {
-            if (usable.size() < maxConnections && performance.now() >= mayExtendAt) attempt();
-            await waiters.add(signal);
-          } else {
-            const stream = connection.request(headers, requestOptions, signal);
-            if (stream !== undefined) return stream;
-          }
+  /** What `use` makes of a connection that has room, as soon as there is one that still takes it. */
+  async function withRoom<T>(use: (connection: Http2Connection) => T | undefined, signal?: AbortSignal): Promise<T> {
+    try {
+      // Whoever comes later stands behind those that wait.
+      if (waiters.size() > 0) await waiters.add(signal);
+      for (;;) {
+        signal?.throwIfAborted();
+        if (usable.size() === 0 && !attempting) throw unavailable();
+        const connection = usable.withRoom();
+        if (connection === undefined) {
+          if (usable.size() < maxConnections && performance.now() >= mayExtendAt) attempt();
+          await waiters.add(signal);
+        } else {
+          const used = use(connection);
+          if (used !== undefined) return used;
         }
-      } finally {
-        if (waiters.size() > 0 && usable.withRoom() !== undefined) waiters.resolveFirst();
       }
+    } finally {
+      if (waiters.size() > 0 && usable.withRoom() !== undefined) waiters.resolveFirst();
+    }
+  }
+
+  return {
+    request: (headers, requestOptions, signal) =>
+      withRoom((connection) => connection.request(headers, requestOptions, signal), signal),
+    send(exchange, signal) {
+      const stream = waiters.size() > 0 ? undefined : usable.withRoom()?.send(exchange);
+      return stream ?? withRoom((connection) => connection.send(exchange), signal);
     },
     connect() {
       if (state !== "idle") return;

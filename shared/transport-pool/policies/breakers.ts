@@ -1,3 +1,4 @@
+import type { DescMethod } from "@bufbuild/protobuf";
 import {
   Code,
   ConnectError,
@@ -38,12 +39,15 @@ export interface BreakersOptions {
 export function createBreakers({ now = performance.now.bind(performance), onChange }: BreakersOptions = {}): Breakers {
   // No more than the contract has methods.
   const breakers = new Map<string, Breaker>();
+  const known = new Map<DescMethod, Breaker>();
 
-  function breakerOf(method: string, config: BreakerConfig): Breaker {
-    let breaker = breakers.get(method);
+  function breakerOf(method: DescMethod, config: BreakerConfig): Breaker {
+    let breaker = known.get(method);
     if (breaker === undefined) {
-      breaker = createBreaker({ config, now, onChange: (state) => onChange?.(method, state) });
-      breakers.set(method, breaker);
+      const name = nameOf(method);
+      breaker = breakers.get(name) ?? createBreaker({ config, now, onChange: (state) => onChange?.(name, state) });
+      breakers.set(name, breaker);
+      known.set(method, breaker);
     }
     return breaker;
   }
@@ -52,17 +56,20 @@ export function createBreakers({ now = performance.now.bind(performance), onChan
     const call = req.contextValues.get(outgoingCallKey);
     const config = call?.policy.breaker;
     if (call === undefined || config === undefined) return next(req);
-    const method = `${req.service.typeName}/${req.method.name}`;
-    const breaker = breakerOf(method, config);
+    const breaker = breakerOf(req.method, config);
     const pass = breaker.begin(config);
-    if (pass === undefined) return Promise.reject(refusal(method, breaker.state(), now()));
-    return judged(next, req, { call, pass, startedAt: now(), goOn: () => breaker.begin(config) });
+    if (pass === undefined) return Promise.reject(refusal(nameOf(req.method), breaker.state(), now()));
+    return judged(next, req, { call, pass, startedAt: pass.isProbe ? now() : 0, goOn: () => breaker.begin(config) });
   };
 
   return {
     interceptor,
     states: () => new Map([...breakers].map(([method, breaker]) => [method, breaker.state()])),
   };
+}
+
+function nameOf(method: DescMethod): string {
+  return `${method.parent.typeName}/${method.name}`;
 }
 
 function refusal(method: string, { state, retryAtMs = 0 }: BreakerState, now: number): ConnectError {
@@ -77,6 +84,7 @@ function refusal(method: string, { state, retryAtMs = 0 }: BreakerState, now: nu
 interface Judged {
   readonly call: OutgoingCall;
   readonly pass: BreakerPass;
+  /** Of a probe. */
   readonly startedAt: number;
   /** Lets the call go on as another one of the same breaker. */
   readonly goOn: () => BreakerPass | undefined;

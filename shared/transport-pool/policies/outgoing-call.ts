@@ -5,6 +5,8 @@ import type { MethodPolicy } from "./method-policy.ts";
 export interface OutgoingCall {
   /** The policy in force when the call began: a reload does not change it on the way. */
   readonly policy: MethodPolicy;
+  /** When it began, on the clock of `performance.now()`. */
+  readonly startedAt?: number;
   /** When its answer is worthless, on the clock of `performance.now()`; undefined without a deadline. */
   readonly deadlineMs: number | undefined;
   /** Attempts that have been started, hedges among them; transparent ones do not count. */

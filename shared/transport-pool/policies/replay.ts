@@ -19,14 +19,9 @@ export interface ReplayedAttempt {
 /** How many asks for the next message are kept: one message and the end, or two messages. */
 const KEPT = 2;
 
-/** A unary request has its whole message at hand. */
-const unaryReplay: Replay = {
-  begin: (request) => ({ request, abandon: nothing, commit: nothing }),
-  isPossible: () => true,
-};
-
-export function createReplay(request: UnaryRequest | StreamRequest): Replay {
-  return request.stream ? createStreamReplay(request.message) : unaryReplay;
+/** Undefined when there is nothing to do: a unary request has its whole message at hand. */
+export function createReplay(request: UnaryRequest | StreamRequest): Replay | undefined {
+  return request.stream ? createStreamReplay(request.message) : undefined;
 }
 
 function createStreamReplay(source: StreamRequest["message"]): Replay {
@@ -36,7 +31,7 @@ function createStreamReplay(source: StreamRequest["message"]): Replay {
   let isPossible = true;
 
   function begin(request: UnaryRequest | StreamRequest): ReplayedAttempt {
-    if (!request.stream) return unaryReplay.begin(request);
+    if (!request.stream) return { request, abandon: nothing, commit: nothing };
     let asked = 0;
     let fate: "open" | "abandoned" | "committed" = "open";
     let held: { readonly error: unknown } | undefined;

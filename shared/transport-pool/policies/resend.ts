@@ -30,10 +30,10 @@ export function resendInterceptor({ now = performance.now.bind(performance) }: R
     const replay = createReplay(req);
     let request = req;
     for (let sends = 1; ; sends++) {
-      const sending = replay.begin(request);
+      const sending = replay?.begin(request);
       try {
-        const res = await next(sending.request);
-        sending.commit();
+        const res = await next(sending?.request ?? request);
+        sending?.commit();
         return res;
       } catch (error) {
         const kind = unsentKind(error);
@@ -41,11 +41,11 @@ export function resendInterceptor({ now = performance.now.bind(performance) }: R
         // Failures that come at once must not keep timers and sockets from their turn.
         if (isAgain && sends > 1) await nextTurn();
         const isOver = req.signal.aborted || now() >= deadlineMs;
-        if (!isAgain || isOver || !replay.isPossible()) {
-          sending.commit();
+        if (!isAgain || isOver || replay?.isPossible() === false) {
+          sending?.commit();
           throw error;
         }
-        sending.abandon();
+        sending?.abandon();
         if (kind === "refused") refused.add(call);
         call.onUnpick?.();
         const header = furtherHeaders(req.header, { previousAttempts: 0, deadlineMs: call.deadlineMs, now: now() });

@@ -13,7 +13,7 @@ import { furtherHeaders } from "./further-headers.ts";
 import { type OutgoingCall, outgoingCallKey } from "./outgoing-call.ts";
 import { createReplay, type ReplayedAttempt } from "./replay.ts";
 import type { RetryConfig } from "./retry-config.ts";
-import { createRetryPlan } from "./retry-plan.ts";
+import { createRetryPlan, type RetryPlan } from "./retry-plan.ts";
 import type { RetryThrottle } from "./retry-throttle.ts";
 import { sleep } from "./sleep.ts";
 
@@ -59,8 +59,9 @@ async function sendWithRetries(
   { call, config, throttle, random = Math.random, now = performance.now.bind(performance) }: Retrying,
 ): Promise<UnaryResponse | StreamResponse> {
   const { policy, deadlineMs = Number.POSITIVE_INFINITY } = call;
-  const lastBeginMs = Math.min(now() + config.timeoutMs, deadlineMs);
-  const plan = createRetryPlan({ policy, config, isRetried: currentCall()?.isRetried === true, throttle, random });
+  const lastBeginMs = Math.min((call.startedAt ?? now()) + config.timeoutMs, deadlineMs);
+  // Most calls need none.
+  let plan: RetryPlan | undefined;
   const replay = createReplay(req);
   let request = req;
   for (let attempts = 1; ; attempts++) {
@@ -68,21 +69,23 @@ async function sendWithRetries(
     // While no peer is there to take its time, the attempt has as long as the call: `wait_for_ready` says how to wait.
     call.onPick = attempt.startTimer;
     call.onUnpick = attempt.stopTimer;
-    const sending = replay.begin(request.signal === attempt.signal ? request : { ...request, signal: attempt.signal });
+    const sent = request.signal === attempt.signal ? request : { ...request, signal: attempt.signal };
+    const sending = replay?.begin(sent);
     try {
-      const res = await next(sending.request);
-      sending.commit();
+      const res = await next(sending?.request ?? sent);
+      sending?.commit();
       attempt.stopTimer();
       throttle.succeeded();
       return res;
     } catch (error) {
       attempt.fail(error);
+      plan ??= createRetryPlan({ policy, config, isRetried: currentCall()?.isRetried === true, throttle, random });
       const delayMs = req.signal.aborted ? undefined : plan.delayAfter(ConnectError.from(error), attempt.hasTimedOut());
-      if (delayMs === undefined || now() + delayMs >= lastBeginMs || !replay.isPossible()) {
-        sending.commit();
+      if (delayMs === undefined || now() + delayMs >= lastBeginMs || replay?.isPossible() === false) {
+        sending?.commit();
         throw error;
       }
-      sending.abandon();
+      sending?.abandon();
       await waitFor(delayMs, req.signal, sending);
       const header = furtherHeaders(req.header, {
         previousAttempts: attempts,
@@ -98,11 +101,11 @@ async function sendWithRetries(
 }
 
 /** @throws ConnectError the call has ended */
-async function waitFor(delayMs: number, signal: AbortSignal, sending: ReplayedAttempt): Promise<void> {
+async function waitFor(delayMs: number, signal: AbortSignal, sending: ReplayedAttempt | undefined): Promise<void> {
   try {
     await sleep(delayMs, signal);
   } catch (reason) {
-    sending.commit();
+    sending?.commit();
     throw ConnectError.from(reason, Code.Canceled);
   }
 }

@@ -1,0 +1,26 @@
+import type { Endpoint } from "../balancing/endpoint.ts";
+
+let handed: Endpoint | undefined;
+
+/**
+ * Calls `send`, which has to take the endpoint before it returns. The interfaces of Connect's transports have no room
+ * for it, and an AsyncLocalStorage costs more than this one variable.
+ */
+export function handOn<Request, Response>(
+  endpoint: Endpoint,
+  send: (request: Request) => Response,
+  request: Request,
+): Response {
+  handed = endpoint;
+  try {
+    return send(request);
+  } finally {
+    handed = undefined;
+  }
+}
+
+/** The endpoint that was chosen for the attempt which is being sent. */
+export function takeEndpoint(): Endpoint {
+  if (handed === undefined) throw new TypeError("not in an attempt of the transport pool");
+  return handed;
+}

@@ -1,0 +1,33 @@
+import type { UnaryRequest } from "@connectrpc/connect";
+import { toRawHeaders } from "./node-headers.ts";
+
+/** Headers that are not made as long as nobody looks at them. */
+export interface LazyHeaders {
+  /** Names and values in turn, each name once. */
+  readonly raw: readonly string[];
+  /** The Headers, once somebody has looked. */
+  made?: Headers;
+}
+
+/** Where a request has its own. */
+export const lazyHeaders = Symbol("lazy headers");
+
+export function readHeaders(lazy: LazyHeaders): Headers {
+  lazy.made ??= makeHeaders(lazy.raw);
+  return lazy.made;
+}
+
+/**
+ * What is to be sent, without the header `omit`. Whoever has put other headers in place has read those of before: the
+ * spread of a request reads them all.
+ */
+export function rawHeadersOf(request: UnaryRequest, omit: string | undefined): readonly string[] {
+  const lazy = (request as { readonly [lazyHeaders]?: LazyHeaders })[lazyHeaders];
+  return lazy !== undefined && lazy.made === undefined ? lazy.raw : toRawHeaders(request.header, omit);
+}
+
+function makeHeaders(raw: readonly string[]): Headers {
+  const header = new Headers();
+  for (let index = 0; index < raw.length; index += 2) header.set(raw[index] ?? "", raw[index + 1] ?? "");
+  return header;
+}
