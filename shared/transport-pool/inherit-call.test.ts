@@ -221,8 +221,9 @@ test("calls leave nothing on signals that outlive them", async (t) => {
   const own = new AbortController().signal;
   await runInCall(incoming({ signal: caller }), async () => {
     for (let i = 0; i < 200; i++) {
-      await books.getBook({ id: "b1" });
-      await books.getBook({ id: "b1" }, { signal: own });
+      // The pool's own timeout is a short one here.
+      await books.getBook({ id: "b1" }, { timeoutMs: 10_000 });
+      await books.getBook({ id: "b1" }, { timeoutMs: 10_000, signal: own });
       for await (const _ of orders.watchOrder({ id: "o1" }, { signal: own }));
     }
   });
