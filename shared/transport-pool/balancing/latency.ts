@@ -12,9 +12,12 @@ export interface Latency {
   forget(): void;
 }
 
-/** After this long an old average has 37 % of the say. Finagle's is 10 s; a peer that is well again waits half as long. */
-const TAU_MS = 5_000;
-const FORGET_AFTER_MS = 12 * TAU_MS;
+/**
+ * After this long an old average has 37 % of the say. Finagle's is 10 s. One slow answer is believed at once, and a peer
+ * that is a hundred times slower than others is passed over for almost five of these: ten seconds, not fifty.
+ */
+const TAU_MS = 2_000;
+const FORGET_AFTER_MS = 60_000;
 
 /** Below it differences are noise, and a peer that was idle for long must not look so quick that all calls go there. */
 const LEAST_MS = 0.1;
