@@ -32,6 +32,12 @@ type Validated = ReturnType<typeof validateResponseWithCompression>;
 /** Flags, and the length of the message. */
 const PREFIX = 5;
 
+/**
+ * Connect's servers name one for each call that accepts it, and do not compress small messages: each message's own flag
+ * says whether it is compressed.
+ */
+const ENCODINGS: ReadonlySet<unknown> = new Set([undefined, "identity", ...acceptCompression.map(({ name }) => name)]);
+
 /** gRPC over HTTP/2. */
 export const createGrpcMethod: CreateUnaryMethod = (method, readMaxBytes) => {
   const { input, output } = serializationOf(method, readMaxBytes);
@@ -56,8 +62,8 @@ export const createGrpcMethod: CreateUnaryMethod = (method, readMaxBytes) => {
 };
 
 /**
- * Reads the plain good answer itself: one message that is not compressed, and `grpc-status: 0` in the trailers. Whatever
- * else comes is given to Connect's own functions from its first byte on.
+ * Reads the plain good answer itself: one message that is not compressed, whatever the headers say of others, and
+ * `grpc-status: 0` in the trailers. Whatever else comes is given to Connect's own functions from its first byte on.
  */
 function createGrpcAnswer(
   method: DescMethodUnary,
@@ -74,10 +80,14 @@ function createGrpcAnswer(
   let message: Message | undefined;
   let odd: OddBody | undefined;
 
+  function validate(): Validated {
+    return validateResponseWithCompression(acceptCompression, headers[":status"] ?? 0, toWebHeaders(headers));
+  }
+
   function beOdd(): OddBody {
     const body = createBody(context);
     for (const chunk of chunks) body.push(chunk);
-    const compression = validated?.compression ?? null;
+    const compression = (validated ?? validate()).compression ?? null;
     odd = { body, message: readMessage(body, compression, output, readMaxBytes) };
     odd.message.catch(context.fail);
     return odd;
@@ -86,8 +96,7 @@ function createGrpcAnswer(
   return {
     onHeaders(received) {
       headers = received;
-      if (isPlainHeader(received)) return;
-      validated = validateResponseWithCompression(acceptCompression, received[":status"] ?? 0, toWebHeaders(received));
+      if (!isPlainHeader(received)) validated = validate();
     },
     onData(chunk) {
       if (odd !== undefined) {
@@ -129,7 +138,7 @@ function isPlainHeader(headers: ResponseHeaders): boolean {
   return (
     headers[":status"] === 200 &&
     (type === "application/grpc+proto" || type === "application/grpc") &&
-    headers["grpc-encoding"] === undefined &&
+    ENCODINGS.has(headers["grpc-encoding"]) &&
     headers["grpc-status"] === undefined &&
     headers["grpc-status-details-bin"] === undefined
   );
