@@ -13,6 +13,7 @@ import { ConnectError, type ConnectRouter, type HandlerContext, type Transport }
 import { file_google_rpc_error_details } from "#gen/google/rpc/error_details_pb.ts";
 import { contextHeaders, currentCall } from "#shared/call-context";
 import { peerFailure } from "#shared/errors";
+import { unread } from "#shared/server";
 import { appendAll, endToEnd, pickHeaders } from "./headers.ts";
 
 export interface ForwardOptions {
@@ -36,7 +37,10 @@ export function forward(router: ConnectRouter, service: DescService, options: Fo
     switch (method.methodKind) {
       case "unary": {
         const unary = method as DescMethodUnary;
-        router.rpc(unary, (message, context) => forwardUnary(unary, message, context, options));
+        router.rpc(
+          unary,
+          unread((message, context) => forwardUnary(unary, message, context, options)),
+        );
         break;
       }
       case "server_streaming": {

@@ -40,7 +40,7 @@ const ENCODINGS: ReadonlySet<unknown> = new Set([undefined, "identity", ...accep
 
 /** gRPC over HTTP/2. */
 export const createGrpcMethod: CreateUnaryMethod = (method, readMaxBytes) => {
-  const { input, output } = serializationOf(method, readMaxBytes);
+  const { serialize, output, unreadOutput } = serializationOf(method, readMaxBytes);
   const stock = requestHeaderWithCompression(true, undefined, undefined, acceptCompression, null);
   const userAgent = stock.get("user-agent") ?? "";
   stock.delete("user-agent");
@@ -50,14 +50,14 @@ export const createGrpcMethod: CreateUnaryMethod = (method, readMaxBytes) => {
     omit: undefined,
     httpMethod: () => "POST",
     serialize(message) {
-      const bytes = input.serialize(message);
+      const bytes = serialize(message);
       const framed = Buffer.allocUnsafe(PREFIX + bytes.length);
       framed[0] = 0;
       framed.writeUInt32BE(bytes.length, 1);
       framed.set(bytes, PREFIX);
       return framed;
     },
-    expect: (context) => createGrpcAnswer(method, output, readMaxBytes, context),
+    expect: (context) => createGrpcAnswer(method, context.isUnread ? unreadOutput : output, readMaxBytes, context),
   };
 };
 

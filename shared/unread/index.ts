@@ -1,0 +1,2 @@
+export { unreadBytes, unreadMessage } from "./message.ts";
+export { parseLater, serializeUnread } from "./serialization.ts";
