@@ -14,7 +14,7 @@ import { file_google_rpc_error_details } from "#gen/google/rpc/error_details_pb.
 import { contextHeaders, currentCall } from "#shared/call-context";
 import { peerFailure } from "#shared/errors";
 import { unread } from "#shared/server";
-import { appendAll, endToEnd, pickHeaders } from "./headers.ts";
+import { appendAll, appendEndToEnd, pickHeaders } from "./headers.ts";
 
 export interface ForwardOptions {
   /** What the service is called in logs and errors. */
@@ -71,8 +71,11 @@ async function forwardUnary(
   try {
     const request = pickHeaders(context.requestHeader, headers.request);
     const response = await transport.unary(method, context.signal, undefined, request, message);
-    appendAll(context.responseHeader, pickHeaders(response.header, headers.response));
-    appendAll(context.responseTrailer, endToEnd(response.trailer));
+    // Where none is to come back, they need not be made.
+    if (headers.response.length > 0) {
+      appendAll(context.responseHeader, pickHeaders(response.header, headers.response));
+    }
+    appendEndToEnd(context.responseTrailer, response.trailer);
     return response.message;
   } catch (error) {
     throw handedBack(error, name, headers.response);
@@ -91,7 +94,7 @@ async function* forwardStream(
     const response = await transport.stream(method, context.signal, undefined, request, messages);
     appendAll(context.responseHeader, pickHeaders(response.header, headers.response));
     yield* response.message;
-    appendAll(context.responseTrailer, endToEnd(response.trailer));
+    appendEndToEnd(context.responseTrailer, response.trailer);
   } catch (error) {
     throw handedBack(error, name, headers.response);
   }

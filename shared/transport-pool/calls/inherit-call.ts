@@ -107,7 +107,9 @@ class OutgoingValues implements ContextValues {
 }
 
 function linkSignals(own: AbortSignal | undefined, incoming: AbortSignal | undefined): AbortSignal | undefined {
-  return own !== undefined && incoming !== undefined ? AbortSignal.any([own, incoming]) : (own ?? incoming);
+  return own !== undefined && incoming !== undefined && own !== incoming
+    ? AbortSignal.any([own, incoming])
+    : (own ?? incoming);
 }
 
 function tooLate(): ConnectError {

@@ -13,6 +13,7 @@ import {
   validateResponseWithCompression,
   validateTrailer,
 } from "@connectrpc/connect/protocol-grpc";
+import { LazyHeaders } from "#shared/unread";
 import type { ResponseHeaders } from "../connections/unary-stream.ts";
 import {
   type Answer,
@@ -162,11 +163,11 @@ function responseOf(
     method,
     message,
     get header() {
-      header ??= toWebHeaders(headers);
+      header ??= new LazyHeaders(headers);
       return header;
     },
     get trailer() {
-      trailer ??= toWebHeaders(trailers);
+      trailer ??= new LazyHeaders(trailers ?? {});
       return trailer;
     },
   };
