@@ -3,13 +3,13 @@ const hopByHop =
   /^(grpc-.*|connect-.*|content-.*|accept-encoding|connection|date|keep-alive|server|te|trailer|transfer-encoding|vary)$/;
 
 /** The headers that are on the list; undefined when there are none. */
-export function pickHeaders(from: Headers, allowed: readonly string[]): Headers | undefined {
-  let picked: Headers | undefined;
+export function pickHeaders(from: Headers, allowed: readonly string[]): [name: string, value: string][] | undefined {
+  let picked: [string, string][] | undefined;
   for (const name of allowed) {
     const value = from.get(name);
     if (value === null) continue;
-    picked ??= new Headers();
-    picked.set(name, value);
+    picked ??= [];
+    picked.push([name, value]);
   }
   return picked;
 }
@@ -21,8 +21,6 @@ export function appendEndToEnd(to: Headers, from: Headers): void {
   });
 }
 
-export function appendAll(to: Headers, from: Headers | undefined): void {
-  from?.forEach((value, name) => {
-    to.append(name, value);
-  });
+export function appendAll(to: Headers, pairs: readonly [name: string, value: string][] = []): void {
+  for (const [name, value] of pairs) to.append(name, value);
 }

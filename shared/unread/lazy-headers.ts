@@ -78,7 +78,7 @@ export class LazyHeaders extends (Headers as new () => HeaderMethods) {
   }
 
   override set(name: string, value: string): void {
-    if (this.#fields !== undefined && isPlain(name, value)) {
+    if (this.#fields !== undefined && isPlainField(name, value)) {
       this.#fields = { ...this.#fields, [name]: value };
       this.#isOwn = true;
       return;
@@ -139,7 +139,7 @@ function plainPairs(fields: HeaderFields | undefined): [name: string, value: str
   for (const name in fields) {
     const value = fields[name];
     if (value === undefined || name.startsWith(":")) continue;
-    if (!isPlain(name, value)) return undefined;
+    if (!isPlainField(name, value)) return undefined;
     pairs.push([name, value]);
   }
   if (pairs.length > 1) pairs.sort(([one], [other]) => (one < other ? -1 : 1));
@@ -147,7 +147,7 @@ function plainPairs(fields: HeaderFields | undefined): [name: string, value: str
 }
 
 /** Whether Headers would keep it as it is. (They have several of the cookies.) */
-function isPlain(name: string, value: unknown): value is string {
+export function isPlainField(name: string, value: unknown): value is string {
   return typeof value === "string" && name !== "set-cookie" && PLAIN_NAME.test(name) && PLAIN_VALUE.test(value);
 }
 
