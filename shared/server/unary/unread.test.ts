@@ -8,6 +8,8 @@ import { unreadBytes } from "#shared/unread";
 import { unread } from "./unread.ts";
 
 const { grpc, connectJson } = dialects;
+/** Elsewhere Connect's own handlers read every message. */
+const config = { fast_path: true };
 const PATH = "/testing.v1.EchoService/Echo";
 const ada = toBinary(StringValueSchema, create(StringValueSchema, { value: "Ada" }));
 /** Field 1, twice. */
@@ -34,6 +36,7 @@ for (const [name, interceptors, expected] of [
 ] as const) {
   test(`a handler that is marked hands messages on as they came, with what interceptors do to them: ${name}`, async (t) => {
     const server = await startServer(t, {
+      config,
       interceptors: [...interceptors],
       routes: (router) =>
         router.rpc(
@@ -54,6 +57,7 @@ test("only marked handlers, and only messages of protobuf, are left unread", asy
     return message;
   };
   const server = await startServer(t, {
+    config,
     routes: (router) => {
       router.rpc(EchoService.method.echo, unread(note));
       router.rpc(EchoService.method.read, note);

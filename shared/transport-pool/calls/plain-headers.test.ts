@@ -64,7 +64,7 @@ for (const protocol of ["grpc", "connect"] as const) {
     for (const { pool } of [plain, watched]) {
       for (const header of [pairs, new Headers(pairs)]) {
         await runInCall(call, () =>
-          pool.transport("book-service").unary(BookService.method.getBook, undefined, undefined, header, {}),
+          pool.transport("book-service").unary(BookService.method.getBook, undefined, 0, header, {}),
         );
       }
     }

@@ -68,3 +68,10 @@ for (const protocol of ["grpc", "connect"] as const) {
     assert.equal(message.book?.id, "b1");
   });
 }
+
+test("Connect's own transports read an unread message, and what it does not know is sent all the same", async (t) => {
+  const peer = await startPeer(t, routes);
+  const { pool } = startPool(t, { address: peer.address, protocol: "grpc-web" });
+  const { message } = await pool.transport("book-service").unary(method, undefined, undefined, {}, unreadRequest());
+  assert.deepEqual([message.book?.id, message.book?.title], ["b1", "1023"]);
+});
