@@ -11,8 +11,8 @@ import {
 import { codeToHttpStatus, errorToJsonBytes, trailerMux } from "@connectrpc/connect/protocol-connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import { trailerFlag, trailerSerialize } from "@connectrpc/connect/protocol-grpc-web";
+import { type HeaderFields, LazyHeaders } from "#shared/unread";
 import { setHeaders } from "../write-response.ts";
-import { type HeaderFields, LazyHeaders } from "./lazy-headers.ts";
 import type { UnaryDialect } from "./ordinary.ts";
 
 /** Connect's own limit, below which it does not compress. */
@@ -112,8 +112,9 @@ function connectAnswer(outcome: Outcome, options: AnswerOptions): UnaryAnswer | 
 
 function connectHeader({ responseHeader, responseTrailer }: HandlerContext, body: Uint8Array): Headers {
   const length = String(body.length);
-  if (!isTouched(responseHeader) && !isTouched(responseTrailer)) {
-    return new LazyHeaders({ "content-type": responseHeader.get("content-type") ?? "", "content-length": length });
+  const fields = responseHeader instanceof LazyHeaders ? responseHeader.fields : undefined;
+  if (fields !== undefined && !isTouched(responseTrailer)) {
+    return new LazyHeaders({ ...fields, "content-length": length });
   }
   const header = trailerMux(responseHeader, responseTrailer);
   header.set("content-length", length);
@@ -129,8 +130,9 @@ export function writeAnswer(
   { status, header, trailer, body }: UnaryAnswer,
   response: ServerResponse | Http2ServerResponse,
 ): void {
-  if (header instanceof LazyHeaders && header.untouched !== undefined) {
-    for (const [name, value] of Object.entries(header.untouched)) response.setHeader(name, value as string);
+  const fields = header instanceof LazyHeaders ? header.fields : undefined;
+  if (fields !== undefined) {
+    for (const [name, value] of Object.entries(fields)) response.setHeader(name, value as string);
   } else {
     setHeaders(response, header);
   }

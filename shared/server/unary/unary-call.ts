@@ -2,6 +2,7 @@ import { getEventListeners } from "node:events";
 import { constants } from "node:http2";
 import { Code, ConnectError, type ContextValues, type HandlerContext, type UnaryRequest } from "@connectrpc/connect";
 import type { Compression } from "@connectrpc/connect/protocol";
+import { LazyHeaders } from "#shared/unread";
 import type { CallInfo, UnaryInfo } from "../call-info.ts";
 import { hangUpError } from "../hang-up.ts";
 import { isClosed, LAST_WORDS_MS } from "../write-response.ts";
@@ -16,7 +17,6 @@ import {
   type UnaryAnswer,
   writeAnswer,
 } from "./answer.ts";
-import { LazyHeaders } from "./lazy-headers.ts";
 import { MessageReader } from "./message-reader.ts";
 import type { UnaryDialect } from "./ordinary.ts";
 import type { UnaryMethod } from "./unary-method.ts";

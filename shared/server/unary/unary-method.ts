@@ -9,6 +9,7 @@ import {
 import { createMethodSerializationLookup, type MethodSerializationLookup } from "@connectrpc/connect/protocol";
 import { callInfoKey } from "../call-info.ts";
 import type { UnaryImplementation } from "./recorded-methods.ts";
+import { leavesUnread, unreadSerialization } from "./unread.ts";
 
 /** A unary method with all that its calls have in common. */
 export interface UnaryMethod {
@@ -48,11 +49,14 @@ export function createUnaryMethod(options: UnaryMethodOptions): UnaryMethod {
   // Interceptors are typed for calls of both kinds; these see unary ones only.
   const next = interceptors.reduceRight((inner, interceptor) => interceptor(inner), handle as ReturnType<Interceptor>);
 
+  const serialization = createMethodSerializationLookup(method, undefined, jsonOptions, limits);
   return {
     method,
     requestPath,
     url: `http://server${requestPath}`,
-    serialization: createMethodSerializationLookup(method, undefined, jsonOptions, limits),
+    serialization: leavesUnread(implementation.impl)
+      ? unreadSerialization(method, serialization, limits)
+      : serialization,
     invoke: next as UnaryMethod["invoke"],
   };
 }

@@ -19,6 +19,7 @@ import {
 import type { MethodPolicy } from "../policies/method-policy.ts";
 import { type OutgoingCall, outgoingCallKey } from "../policies/outgoing-call.ts";
 import { outgoingTimeoutMs } from "./deadline.ts";
+import { plainPairs } from "./plain-headers.ts";
 
 export interface InheritCallOptions {
   /** This service's name, for `x-caller`. */
@@ -64,7 +65,9 @@ interface OwnOptions {
 function outgoingCall(own: OwnOptions, policy: MethodPolicy, defaultMs: number | undefined, caller: string) {
   const incoming = currentCall();
   const call = incoming ?? beginCall(caller);
-  const header = own.header === undefined ? contextHeaderPairs(call, caller) : headersOf(own.header, call, caller);
+  const pairs = own.header === undefined ? [] : plainPairs(own.header);
+  const header =
+    pairs === undefined ? headersOf(own.header, call, caller) : [...pairs, ...contextHeaderPairs(call, caller)];
   const timeoutMs = outgoingTimeoutMs({ explicitMs: own.timeoutMs, defaultMs, remainingMs: remainingMs(call) });
   // The interceptors see a call that comes too late, so that its line is in the log; the innermost one ends it.
   const signal = timeoutMs === 0 ? AbortSignal.abort(tooLate()) : linkSignals(own.signal, incoming?.signal);
@@ -107,7 +110,9 @@ class OutgoingValues implements ContextValues {
 }
 
 function linkSignals(own: AbortSignal | undefined, incoming: AbortSignal | undefined): AbortSignal | undefined {
-  return own !== undefined && incoming !== undefined ? AbortSignal.any([own, incoming]) : (own ?? incoming);
+  return own !== undefined && incoming !== undefined && own !== incoming
+    ? AbortSignal.any([own, incoming])
+    : (own ?? incoming);
 }
 
 function tooLate(): ConnectError {

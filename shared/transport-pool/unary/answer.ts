@@ -3,6 +3,7 @@ import type { DescMethodUnary } from "@bufbuild/protobuf";
 import type { UnaryRequest, UnaryResponse } from "@connectrpc/connect";
 import { createMethodSerializationLookup } from "@connectrpc/connect/protocol";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
+import { parseLater, serializeUnread } from "#shared/unread";
 import type { ResponseHeaders } from "../connections/unary-stream.ts";
 import type { BodyFlow } from "./body.ts";
 
@@ -17,6 +18,8 @@ export interface Answer {
 export interface AnswerContext extends BodyFlow {
   /** To be told at once when the answer is bad, though not all of it has come. */
   readonly fail: (error: unknown) => void;
+  /** Whoever has not read what it sends does not read what it gets: the message is handed on from call to call. */
+  readonly isUnread: boolean;
 }
 
 /** What one of the protocols does for one method. */
@@ -44,7 +47,12 @@ export function serializationOf(method: DescMethodUnary, readMaxBytes: number) {
     readMaxBytes,
     writeMaxBytes: MOST_BYTES,
   });
-  return { input: lookup.getI(true), output: lookup.getO(true) };
+  const [input, output] = [lookup.getI(true), lookup.getO(true)];
+  return {
+    serialize: serializeUnread(input, MOST_BYTES),
+    output,
+    unreadOutput: { ...output, parse: parseLater(method.output, output, readMaxBytes) },
+  };
 }
 
 /** Bytes `from` … `to` of the chunks, in memory of their own: a message must not keep what else came with it. */

@@ -25,7 +25,7 @@ type Validated = ReturnType<typeof validateResponseWithCompression>;
 
 /** The Connect protocol. */
 export const createConnectMethod: CreateUnaryMethod = (method, readMaxBytes) => {
-  const { input, output } = serializationOf(method, readMaxBytes);
+  const { serialize, output, unreadOutput } = serializationOf(method, readMaxBytes);
   const stock = requestHeaderWithCompression("unary", true, undefined, undefined, acceptCompression, null, true);
   const userAgent = stock.get("user-agent") ?? "";
   stock.delete("user-agent");
@@ -35,8 +35,8 @@ export const createConnectMethod: CreateUnaryMethod = (method, readMaxBytes) => 
     // Nothing is compressed, whatever an interceptor says.
     omit: "content-encoding",
     httpMethod: ({ requestMethod }) => requestMethod,
-    serialize: (message) => input.serialize(message),
-    expect: (context) => createConnectAnswer(method, output, readMaxBytes, context),
+    serialize,
+    expect: (context) => createConnectAnswer(method, context.isUnread ? unreadOutput : output, readMaxBytes, context),
   };
 };
 

@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from "node:http2";
 import type { UnaryRequest, UnaryResponse } from "@connectrpc/connect";
+import { unreadBytes } from "#shared/unread";
 import { errorFromNode } from "../connections/node-errors.ts";
 import type { Http2Subchannel } from "../connections/subchannel.ts";
 import type { UnaryExchange, UnaryStream } from "../connections/unary-stream.ts";
@@ -55,6 +56,7 @@ export function exchange(
 
     const answer: Answer = method.expect({
       fail,
+      isUnread: unreadBytes(request.message) !== undefined,
       pause: () => stream?.pause(),
       resume: () => stream?.resume(),
     });

@@ -13,6 +13,7 @@ import {
   validateResponseWithCompression,
   validateTrailer,
 } from "@connectrpc/connect/protocol-grpc";
+import { LazyHeaders } from "#shared/unread";
 import type { ResponseHeaders } from "../connections/unary-stream.ts";
 import {
   type Answer,
@@ -32,9 +33,15 @@ type Validated = ReturnType<typeof validateResponseWithCompression>;
 /** Flags, and the length of the message. */
 const PREFIX = 5;
 
+/**
+ * Connect's servers name one for each call that accepts it, and do not compress small messages: each message's own flag
+ * says whether it is compressed.
+ */
+const ENCODINGS: ReadonlySet<unknown> = new Set([undefined, "identity", ...acceptCompression.map(({ name }) => name)]);
+
 /** gRPC over HTTP/2. */
 export const createGrpcMethod: CreateUnaryMethod = (method, readMaxBytes) => {
-  const { input, output } = serializationOf(method, readMaxBytes);
+  const { serialize, output, unreadOutput } = serializationOf(method, readMaxBytes);
   const stock = requestHeaderWithCompression(true, undefined, undefined, acceptCompression, null);
   const userAgent = stock.get("user-agent") ?? "";
   stock.delete("user-agent");
@@ -44,20 +51,20 @@ export const createGrpcMethod: CreateUnaryMethod = (method, readMaxBytes) => {
     omit: undefined,
     httpMethod: () => "POST",
     serialize(message) {
-      const bytes = input.serialize(message);
+      const bytes = serialize(message);
       const framed = Buffer.allocUnsafe(PREFIX + bytes.length);
       framed[0] = 0;
       framed.writeUInt32BE(bytes.length, 1);
       framed.set(bytes, PREFIX);
       return framed;
     },
-    expect: (context) => createGrpcAnswer(method, output, readMaxBytes, context),
+    expect: (context) => createGrpcAnswer(method, context.isUnread ? unreadOutput : output, readMaxBytes, context),
   };
 };
 
 /**
- * Reads the plain good answer itself: one message that is not compressed, and `grpc-status: 0` in the trailers. Whatever
- * else comes is given to Connect's own functions from its first byte on.
+ * Reads the plain good answer itself: one message that is not compressed, whatever the headers say of others, and
+ * `grpc-status: 0` in the trailers. Whatever else comes is given to Connect's own functions from its first byte on.
  */
 function createGrpcAnswer(
   method: DescMethodUnary,
@@ -74,10 +81,14 @@ function createGrpcAnswer(
   let message: Message | undefined;
   let odd: OddBody | undefined;
 
+  function validate(): Validated {
+    return validateResponseWithCompression(acceptCompression, headers[":status"] ?? 0, toWebHeaders(headers));
+  }
+
   function beOdd(): OddBody {
     const body = createBody(context);
     for (const chunk of chunks) body.push(chunk);
-    const compression = validated?.compression ?? null;
+    const compression = (validated ?? validate()).compression ?? null;
     odd = { body, message: readMessage(body, compression, output, readMaxBytes) };
     odd.message.catch(context.fail);
     return odd;
@@ -86,8 +97,7 @@ function createGrpcAnswer(
   return {
     onHeaders(received) {
       headers = received;
-      if (isPlainHeader(received)) return;
-      validated = validateResponseWithCompression(acceptCompression, received[":status"] ?? 0, toWebHeaders(received));
+      if (!isPlainHeader(received)) validated = validate();
     },
     onData(chunk) {
       if (odd !== undefined) {
@@ -129,7 +139,7 @@ function isPlainHeader(headers: ResponseHeaders): boolean {
   return (
     headers[":status"] === 200 &&
     (type === "application/grpc+proto" || type === "application/grpc") &&
-    headers["grpc-encoding"] === undefined &&
+    ENCODINGS.has(headers["grpc-encoding"]) &&
     headers["grpc-status"] === undefined &&
     headers["grpc-status-details-bin"] === undefined
   );
@@ -153,11 +163,11 @@ function responseOf(
     method,
     message,
     get header() {
-      header ??= toWebHeaders(headers);
+      header ??= new LazyHeaders(headers);
       return header;
     },
     get trailer() {
-      trailer ??= toWebHeaders(trailers);
+      trailer ??= new LazyHeaders(trailers ?? {});
       return trailer;
     },
   };

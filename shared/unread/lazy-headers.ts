@@ -17,6 +17,8 @@ interface HeaderMethods {
 }
 
 const PLAIN_NAME = /^[a-z0-9-]+$/;
+/** Without what Headers would strip or refuse. */
+const PLAIN_VALUE = /^[\x21-\x7e]+(?: +[\x21-\x7e]+)*$/;
 
 /**
  * Headers that are read off an object, and filled only when somebody writes to them or walks through them. For the rest
@@ -24,6 +26,7 @@ const PLAIN_NAME = /^[a-z0-9-]+$/;
  */
 export class LazyHeaders extends (Headers as new () => HeaderMethods) {
   #fields: HeaderFields | undefined;
+  #isOwn = false;
 
   /** @param fields are not written to; names that begin with a colon do not count */
   constructor(fields: HeaderFields) {
@@ -33,6 +36,11 @@ export class LazyHeaders extends (Headers as new () => HeaderMethods) {
 
   /** The fields that they were made from, for as long as they are sure to be the same. */
   get untouched(): HeaderFields | undefined {
+    return this.#isOwn ? undefined : this.#fields;
+  }
+
+  /** Those that there are by now, as long as they are known without a filling. */
+  get fields(): HeaderFields | undefined {
     return this.#fields;
   }
 
@@ -70,6 +78,11 @@ export class LazyHeaders extends (Headers as new () => HeaderMethods) {
   }
 
   override set(name: string, value: string): void {
+    if (this.#fields !== undefined && isPlainField(name, value)) {
+      this.#fields = { ...this.#fields, [name]: value };
+      this.#isOwn = true;
+      return;
+    }
     this.#fill();
     super.set(name, value);
   }
@@ -90,6 +103,11 @@ export class LazyHeaders extends (Headers as new () => HeaderMethods) {
   }
 
   override forEach(callback: (value: string, name: string, headers: Headers) => void, self?: unknown): void {
+    const pairs = plainPairs(this.#fields);
+    if (pairs !== undefined && self === undefined) {
+      for (const [name, value] of pairs) callback(value, name, this);
+      return;
+    }
     this.#fill();
     super.forEach(callback, self);
   }
@@ -113,6 +131,24 @@ export class LazyHeaders extends (Headers as new () => HeaderMethods) {
   override [Symbol.iterator]() {
     return this.entries();
   }
+}
+
+/** What a walk comes by, in its order; undefined when Headers would make something else of it. */
+function plainPairs(fields: HeaderFields | undefined): [name: string, value: string][] | undefined {
+  const pairs: [string, string][] = [];
+  for (const name in fields) {
+    const value = fields[name];
+    if (value === undefined || name.startsWith(":")) continue;
+    if (!isPlainField(name, value)) return undefined;
+    pairs.push([name, value]);
+  }
+  if (pairs.length > 1) pairs.sort(([one], [other]) => (one < other ? -1 : 1));
+  return fields === undefined ? undefined : pairs;
+}
+
+/** Whether Headers would keep it as it is. (They have several of the cookies.) */
+export function isPlainField(name: string, value: unknown): value is string {
+  return typeof value === "string" && name !== "set-cookie" && PLAIN_NAME.test(name) && PLAIN_VALUE.test(value);
 }
 
 /** Headers strip such values. */
