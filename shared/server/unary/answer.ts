@@ -16,7 +16,7 @@ import { type HeaderFields, LazyHeaders } from "./lazy-headers.ts";
 import type { UnaryDialect } from "./ordinary.ts";
 
 /** Connect's own limit, below which it does not compress. */
-const COMPRESS_MIN_BYTES = 1024;
+export const COMPRESS_MIN_BYTES = 1024;
 
 /** What a call came to: its response message, encoded, or how it failed. */
 export type Outcome = Uint8Array | ConnectError;
@@ -125,10 +125,15 @@ function isTouched(headers: Headers): boolean {
 }
 
 /** Writes it at once. @throws when a header or trailer cannot be written */
-export function writeAnswer(
-  { status, header, trailer, body }: UnaryAnswer,
-  response: ServerResponse | Http2ServerResponse,
-): void {
+export function writeAnswer(answer: UnaryAnswer, response: Response): void {
+  const { trailer, body } = answer;
+  writeHead(answer, response);
+  if (trailer !== undefined) writeTrailers(trailer, response);
+  if (body === undefined) response.end();
+  else response.end(body);
+}
+
+export function writeHead({ status, header }: Pick<UnaryAnswer, "status" | "header">, response: Response): void {
   if (header instanceof LazyHeaders && header.untouched !== undefined) {
     for (const [name, value] of Object.entries(header.untouched)) response.setHeader(name, value as string);
   } else {
@@ -136,11 +141,11 @@ export function writeAnswer(
   }
   // The overloads of the two classes have no call in common.
   (response as ServerResponse).writeHead(status);
-  if (trailer !== undefined) {
-    response.addTrailers(isTouched(trailer) ? Object.fromEntries(trailer) : okTrailers);
-  }
-  if (body === undefined) response.end();
-  else response.end(body);
+}
+
+/** To be sent with the end. */
+export function writeTrailers(trailer: Headers, response: Response): void {
+  response.addTrailers(isTouched(trailer) ? Object.fromEntries(trailer) : okTrailers);
 }
 
 /** What Connect says of a failure that is no ConnectError. */

@@ -7,6 +7,7 @@ import {
   type StreamResponse,
   type UnaryRequest,
 } from "@connectrpc/connect";
+import { watchItems } from "#shared/streams";
 import { type Breaker, type BreakerPass, type BreakerState, type BreakerVerdict, createBreaker } from "./breaker.ts";
 import type { BreakerConfig } from "./breaker-config.ts";
 import { isServerFault } from "./codes.ts";
@@ -110,19 +111,18 @@ function judgedByAnswer(res: StreamResponse, signal: AbortSignal, context: Judge
   if (signal.aborted) onAbort();
   else signal.addEventListener("abort", onAbort, { once: true });
 
-  async function* observed() {
-    try {
-      for await (const item of res.message) {
-        pass?.end("success");
-        yield item;
-      }
-    } catch (error) {
-      pass?.end(verdictAfterHeaders(signal.aborted ? signal.reason : error));
-      throw error;
-    }
-    pass?.end("success");
-  }
-  return { ...res, message: observed() };
+  const message = watchItems(res.message, {
+    onItem(item) {
+      pass?.end("success");
+      return item;
+    },
+    onEnd: () => pass?.end("success"),
+    onError(reason) {
+      pass?.end(verdictAfterHeaders(signal.aborted ? signal.reason : reason));
+      return reason;
+    },
+  });
+  return { ...res, message };
 }
 
 function verdictAfterHeaders(error: unknown): BreakerVerdict {
