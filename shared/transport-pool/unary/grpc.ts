@@ -21,6 +21,7 @@ import {
   bytesOf,
   type CreateUnaryMethod,
   serializationOf,
+  type UnaryMethod,
 } from "./answer.ts";
 import { type Body, createBody } from "./body.ts";
 import { toWebHeaders } from "./node-headers.ts";
@@ -35,12 +36,8 @@ const PREFIX = 5;
 /** gRPC over HTTP/2. */
 export const createGrpcMethod: CreateUnaryMethod = (method, readMaxBytes) => {
   const { input, output } = serializationOf(method, readMaxBytes);
-  const stock = requestHeaderWithCompression(true, undefined, undefined, acceptCompression, null);
-  const userAgent = stock.get("user-agent") ?? "";
-  stock.delete("user-agent");
   return {
-    header: [...stock, ["user-agent", userAgent]].flat(),
-    timeout: { name: "grpc-timeout", suffix: "m" },
+    ...grpcRequestHeaders(),
     omit: undefined,
     httpMethod: () => "POST",
     serialize(message) {
@@ -54,6 +51,17 @@ export const createGrpcMethod: CreateUnaryMethod = (method, readMaxBytes) => {
     expect: (context) => createGrpcAnswer(method, output, readMaxBytes, context),
   };
 };
+
+/** What is the same for each request, of unary calls and of streams. */
+export function grpcRequestHeaders(): Pick<UnaryMethod, "header" | "timeout"> {
+  const stock = requestHeaderWithCompression(true, undefined, undefined, acceptCompression, null);
+  const userAgent = stock.get("user-agent") ?? "";
+  stock.delete("user-agent");
+  return {
+    header: [...stock, ["user-agent", userAgent]].flat(),
+    timeout: { name: "grpc-timeout", suffix: "m" },
+  };
+}
 
 /**
  * Reads the plain good answer itself: one message that is not compressed, and `grpc-status: 0` in the trailers. Whatever
@@ -124,7 +132,7 @@ interface OddBody {
   readonly message: Promise<Message | undefined>;
 }
 
-function isPlainHeader(headers: ResponseHeaders): boolean {
+export function isPlainHeader(headers: ResponseHeaders): boolean {
   const type = headers["content-type"];
   return (
     headers[":status"] === 200 &&
@@ -135,7 +143,7 @@ function isPlainHeader(headers: ResponseHeaders): boolean {
   );
 }
 
-function isPlainTrailer(trailers: IncomingHttpHeaders | undefined): boolean {
+export function isPlainTrailer(trailers: IncomingHttpHeaders | undefined): boolean {
   return trailers?.["grpc-status"] === "0" && trailers["grpc-status-details-bin"] === undefined;
 }
 
