@@ -56,5 +56,7 @@ export function remainingMs(call: CallContext): number {
  * for a streaming handler is the transport.
  */
 export function iterateInCall<T>(call: CallContext, items: AsyncIterable<T>): AsyncIterable<T> {
-  return watchItems(items, { around: (step) => storage.run(call, step) });
+  // A snapshot is entered for less than `run`, which copies the context each time.
+  const inCall = storage.run(call, () => AsyncLocalStorage.snapshot());
+  return watchItems(items, { around: (step) => inCall(step) });
 }

@@ -17,7 +17,7 @@ type Result = IteratorResult<Message, undefined>;
 export interface MessagesOptions extends BodyFlow {
   readonly serialization: Serialization<Message>;
   readonly readMaxBytes: number;
-  /** Undefined: none of them is compressed. */
+  /** What those are compressed with that say that they are. */
   readonly compression: Compression | undefined;
   /** Throws when it says that the call has failed. */
   readonly checkTrailers: (trailers: IncomingHttpHeaders | undefined) => void;
@@ -48,7 +48,6 @@ export class Messages implements AsyncIterable<Message>, AsyncIterator<Message, 
   constructor(options: MessagesOptions) {
     this.#options = options;
     this.#decoder = new FrameDecoder(options.readMaxBytes);
-    if (options.compression !== undefined) this.#beOdd();
   }
 
   [Symbol.asyncIterator](): this {
@@ -136,10 +135,10 @@ export class Messages implements AsyncIterable<Message>, AsyncIterator<Message, 
     }
   }
 
-  #beOdd(first?: Buffer): void {
+  #beOdd(first: Buffer): void {
     const { serialization, readMaxBytes, compression = null } = this.#options;
     const body = createBody(this.#options);
-    if (first !== undefined) body.push(first);
+    body.push(first);
     const messages = pipe(
       body,
       transformSplitEnvelope(readMaxBytes),
