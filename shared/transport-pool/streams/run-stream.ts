@@ -55,8 +55,11 @@ export async function runStream({ signal: own, timeoutMs, input, send }: StreamR
     return item;
   }
 
-  if (own?.aborted) onAbort();
-  else own?.addEventListener("abort", onAbort);
+  // Of a call that has ended before it began, the source of its messages hears nothing, as with Connect.
+  if (own?.aborted) {
+    clearTimeout(timer);
+    controller.abort(getAbortSignalReason(own));
+  } else own?.addEventListener("abort", onAbort);
   try {
     const response = await send(signal);
     return {
