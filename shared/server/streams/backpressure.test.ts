@@ -96,6 +96,43 @@ test("a caller that reads slowly has every message, in its order", async (t) => 
   );
 });
 
+test("a handler that waits while its caller makes room is not made to wait for more", async (t) => {
+  // So many are written at the end of a turn that the last of them find no room any more.
+  const count = 59;
+  const value = "x".repeat(1_105);
+  const yielded = Promise.withResolvers<void>();
+  const go = Promise.withResolvers<void>();
+  const client = await connectTo(
+    t,
+    {
+      async *expand() {
+        for (let index = 0; index < count; index++) yield { value };
+        yielded.resolve();
+        await go.promise;
+        yield { value: "last" };
+        yield { value: "last of all" };
+      },
+    },
+    { settings: { initialWindowSize: 0 } },
+  );
+  const stream = client.open(EXPAND, GRPC);
+  const answer = answerOf(stream);
+  let received = 0;
+  stream.on("data", (chunk: Buffer) => {
+    received += chunk.length;
+  });
+  stream.end(text("go"));
+  await within(yielded.promise, "all but the last");
+  await pings(client);
+  client.session.settings({ initialWindowSize: 1_000_000 });
+  await until("all of it", () => received === count * text(value).length);
+  await pings(client);
+  go.resolve();
+  const { body, trailers } = await within(answer, "the end");
+  assert.equal(trailers["grpc-status"], "0");
+  assert.equal(readEnvelopes(body).length, count + 2);
+});
+
 test("what comes without a wait comes in few frames, and what waits is not waited for", async (t) => {
   const go = Promise.withResolvers<void>();
   const client = await connectTo(t, {

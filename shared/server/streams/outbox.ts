@@ -1,7 +1,6 @@
-import type { ServerResponse } from "node:http";
+import type { Http2ServerResponse } from "node:http2";
 import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import { frameMessages } from "#shared/streams";
-import type { Response } from "../unary/answer.ts";
 import { isClosed } from "../write-response.ts";
 
 /** So much is written at once: a DATA frame, as large as peers take it. */
@@ -12,14 +11,13 @@ const BATCH_BYTES = 16 * 1024;
  * written together: with each of them alone, most of the work would be the frames'.
  */
 export class Outbox {
-  readonly #response: Response;
+  readonly #response: Http2ServerResponse;
   #batch: Uint8Array[] = [];
   #batchBytes = 0;
-  #isFull = false;
   #wake: (() => void) | undefined;
   readonly #flush = () => this.#write();
 
-  constructor(response: Response) {
+  constructor(response: Http2ServerResponse) {
     this.#response = response;
   }
 
@@ -30,13 +28,13 @@ export class Outbox {
     // Ticks come when all is done that can be done without a wait.
     if (this.#batch.length === 1) process.nextTick(this.#flush);
     if (this.#batchBytes >= BATCH_BYTES) this.#write();
-    return this.#isFull ? this.#drained() : undefined;
+    return this.#room();
   }
 
   addCompressed(message: Uint8Array): Promise<void> | undefined {
     this.#write();
     this.#send(encodeEnvelope(1, message));
-    return this.#isFull ? this.#drained() : undefined;
+    return this.#room();
   }
 
   /** What is not written yet. */
@@ -59,20 +57,19 @@ export class Outbox {
   }
 
   #send(bytes: Uint8Array): void {
-    // The overloads of the two classes have no call in common.
-    if (!isClosed(this.#response)) this.#isFull = !(this.#response as ServerResponse).write(bytes);
+    if (!isClosed(this.#response)) this.#response.write(bytes);
   }
 
-  async #drained(): Promise<void> {
-    const response = this.#response;
-    const writable = "stream" in response ? response.stream : response;
-    this.#isFull = false;
-    if (isClosed(response)) return;
+  #room(): Promise<void> | undefined {
+    const { stream } = this.#response;
+    // Not what the last write has said: that may have been long ago, and there be room again.
+    if (!stream.writableNeedDrain || isClosed(this.#response)) return undefined;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#wake = resolve;
-    writable.once("drain", resolve);
-    await promise;
-    writable.off("drain", resolve);
-    this.#wake = undefined;
+    stream.once("drain", resolve);
+    return promise.finally(() => {
+      stream.off("drain", resolve);
+      this.#wake = undefined;
+    });
   }
 }
