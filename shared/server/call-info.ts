@@ -18,8 +18,14 @@ export interface CallInfo {
   onEnd?: (answeredError: () => ConnectError | undefined) => void;
   /** What a unary call that takes the short path has beside its request. */
   unary?: UnaryInfo;
+  /** What a streaming call that takes the short path has beside its request. */
+  stream?: StreamInfo;
   /** Called when the response closes, answered or not. */
   onClose?: () => void;
+}
+
+export interface StreamInfo {
+  readonly context: HandlerContext;
 }
 
 export interface UnaryInfo {

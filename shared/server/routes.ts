@@ -1,5 +1,6 @@
 import type { DescService } from "@bufbuild/protobuf";
 import { type ConnectRouter, createConnectRouter, type Interceptor } from "@connectrpc/connect";
+import type { UniversalHandler } from "@connectrpc/connect/protocol";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
 import type { FastifyInstance } from "fastify";
 import type { Readiness } from "#shared/lifecycle";
@@ -8,6 +9,7 @@ import type { ServerConfig } from "./config.ts";
 import { addHealth } from "./health.ts";
 import { addReflection } from "./reflection.ts";
 import { serveConnect } from "./serve-connect.ts";
+import { createStreamRoutes } from "./streams/serve-streams.ts";
 import { recordMethods } from "./unary/recorded-methods.ts";
 import { createUnaryRoutes } from "./unary/serve-unary.ts";
 
@@ -54,18 +56,12 @@ export function addRoutes(fastify: FastifyInstance, options: RoutesOptions): voi
   const served = new Set<DescService>(router.handlers.map(({ service }) => service));
   addHealth(router, { readiness, services: [...served].map(({ typeName }) => typeName), closing });
   addReflection(router, { services: () => router.handlers.map(({ service }) => service), closing });
-  const unaryRouteOf = config.fastPath
-    ? createUnaryRoutes({
-        config,
-        logger,
-        methods: recorded.unary,
-        interceptors,
-        acceptCompression,
-        jsonOptions,
-        shutdown,
-      })
-    : () => undefined;
-  serveConnect(fastify, { config, logger, handlers: router.handlers, unaryRouteOf, shutdown });
+  const common = { config, logger, interceptors, acceptCompression, shutdown };
+  const unaryRouteOf = createUnaryRoutes({ ...common, methods: recorded.unary, jsonOptions });
+  const streamRouteOf = createStreamRoutes({ ...common, methods: recorded.streams });
+  const shortRouteOf = (handler: UniversalHandler) =>
+    config.fastPath ? (unaryRouteOf(handler) ?? streamRouteOf(handler)) : undefined;
+  serveConnect(fastify, { config, logger, handlers: router.handlers, shortRouteOf, shutdown });
 
   fastify.get("/livez", async () => ({ status: "alive" }));
   fastify.get("/readyz", async (_request, reply) => {

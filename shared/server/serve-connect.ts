@@ -11,7 +11,7 @@ import { giveUp } from "./give-up.ts";
 import { hangUpError } from "./hang-up.ts";
 import { readBody } from "./read-body.ts";
 import { cutTimeout } from "./timeout-headers.ts";
-import type { UnaryRoute } from "./unary/serve-unary.ts";
+import type { ShortRoute } from "./unary/serve-unary.ts";
 import { toUniversalRequest } from "./universal-request.ts";
 import { blameCaller } from "./unreadable-request.ts";
 import { writeResponse } from "./write-response.ts";
@@ -20,8 +20,8 @@ export interface ServeConnectOptions {
   readonly config: ServerConfig;
   readonly logger: Logger;
   readonly handlers: readonly UniversalHandler[];
-  /** Takes a method's ordinary unary calls. Undefined: Connect's handler serves them all. */
-  readonly unaryRouteOf: (handler: UniversalHandler) => UnaryRoute | undefined;
+  /** Takes a method's ordinary calls. Undefined: Connect's handler serves them all. */
+  readonly shortRouteOf: (handler: UniversalHandler) => ShortRoute | undefined;
   /** Ends every call. */
   readonly shutdown: AbortSignal;
 }
@@ -37,11 +37,11 @@ export function serveConnect(fastify: FastifyInstance, options: ServeConnectOpti
     scope.removeAllContentTypeParsers();
     scope.addContentTypeParser("*", (_request, _payload, done) => done(null));
     for (const handler of options.handlers) {
-      const unary = options.unaryRouteOf(handler);
+      const short = options.shortRouteOf(handler);
       scope.all(handler.requestPath, (request, reply) => {
         reply.hijack();
         const handOn = (body?: AsyncIterable<Uint8Array>) => void answer(handler, request, reply, options, body);
-        if (unary?.take(request, reply, handOn) !== true) handOn();
+        if (short?.take(request, reply, handOn) !== true) handOn();
       });
     }
     done();

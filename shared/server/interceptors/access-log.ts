@@ -2,6 +2,7 @@ import { Code, ConnectError, type Interceptor, type StreamRequest, type StreamRe
 import { codeToString } from "@connectrpc/connect/protocol-connect";
 import { type CallContext, currentCall, runInCall } from "#shared/call-context";
 import type { Logger } from "#shared/logging";
+import { watchItems } from "#shared/streams";
 import { type CallInfo, callInfoKey } from "../call-info.ts";
 import { isPlatformService } from "./platform-services.ts";
 
@@ -54,24 +55,26 @@ class Ending {
   failure: unknown;
   #isUnreadable = false;
 
-  async *received<T>(items: AsyncIterable<T>): AsyncGenerator<T> {
-    try {
-      yield* items;
-    } catch (error) {
-      // The caller's stream has failed: then no code makes it our fault.
-      this.#isUnreadable = true;
-      throw error;
-    }
+  received<T>(items: AsyncIterable<T>): AsyncIterable<T> {
+    return watchItems(items, {
+      onError: (reason) => {
+        // The caller's stream has failed: then no code makes it our fault.
+        this.#isUnreadable = true;
+        return reason;
+      },
+    });
   }
 
-  async *sent<T>(items: AsyncIterable<T>): AsyncGenerator<T> {
-    try {
-      yield* items;
-      this.isDone = true;
-    } catch (error) {
-      this.failure = error;
-      throw error;
-    }
+  sent<T>(items: AsyncIterable<T>): AsyncIterable<T> {
+    return watchItems(items, {
+      onEnd: () => {
+        this.isDone = true;
+      },
+      onError: (reason) => {
+        this.failure = reason;
+        return reason;
+      },
+    });
   }
 
   outcome(answeredError: () => ConnectError | undefined): Outcome {

@@ -16,7 +16,7 @@ import { setHeaders } from "../write-response.ts";
 import type { UnaryDialect } from "./ordinary.ts";
 
 /** Connect's own limit, below which it does not compress. */
-const COMPRESS_MIN_BYTES = 1024;
+export const COMPRESS_MIN_BYTES = 1024;
 
 /** What a call came to: its response message, encoded, or how it failed. */
 export type Outcome = Uint8Array | ConnectError;
@@ -126,10 +126,15 @@ function isTouched(headers: Headers): boolean {
 }
 
 /** Writes it at once. @throws when a header or trailer cannot be written */
-export function writeAnswer(
-  { status, header, trailer, body }: UnaryAnswer,
-  response: ServerResponse | Http2ServerResponse,
-): void {
+export function writeAnswer(answer: UnaryAnswer, response: Response): void {
+  const { trailer, body } = answer;
+  writeHead(answer, response);
+  if (trailer !== undefined) writeTrailers(trailer, response);
+  if (body === undefined) response.end();
+  else response.end(body);
+}
+
+export function writeHead({ status, header }: Pick<UnaryAnswer, "status" | "header">, response: Response): void {
   const fields = header instanceof LazyHeaders ? header.fields : undefined;
   if (fields !== undefined) {
     for (const [name, value] of Object.entries(fields)) response.setHeader(name, value as string);
@@ -138,11 +143,11 @@ export function writeAnswer(
   }
   // The overloads of the two classes have no call in common.
   (response as ServerResponse).writeHead(status);
-  if (trailer !== undefined) {
-    response.addTrailers(isTouched(trailer) ? Object.fromEntries(trailer) : okTrailers);
-  }
-  if (body === undefined) response.end();
-  else response.end(body);
+}
+
+/** To be sent with the end. */
+export function writeTrailers(trailer: Headers, response: Response): void {
+  response.addTrailers(isTouched(trailer) ? Object.fromEntries(trailer) : okTrailers);
 }
 
 /** What Connect says of a failure that is no ConnectError. */

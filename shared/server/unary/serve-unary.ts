@@ -1,6 +1,6 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import { createContextValues, type Interceptor } from "@connectrpc/connect";
-import { type Compression, compressionNegotiate, type UniversalHandler } from "@connectrpc/connect/protocol";
+import type { Compression, UniversalHandler } from "@connectrpc/connect/protocol";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { Logger } from "#shared/logging";
 import { callInfoKey, callInfoOf } from "../call-info.ts";
@@ -8,7 +8,9 @@ import type { ServerConfig } from "../config.ts";
 import { giveUp } from "../give-up.ts";
 import { cutTimeout } from "../timeout-headers.ts";
 import type { Request, Response } from "./answer.ts";
-import { ordinaryDialect, type UnaryDialect } from "./ordinary.ts";
+import { createCompressionChoice } from "./compression-choice.ts";
+import { addHeaders } from "./hook-headers.ts";
+import { ordinaryDialect } from "./ordinary.ts";
 import type { UnaryImplementation } from "./recorded-methods.ts";
 import { UnaryCall } from "./unary-call.ts";
 import { createUnaryMethod } from "./unary-method.ts";
@@ -25,7 +27,7 @@ export interface UnaryServerOptions {
 }
 
 /** Serves a method's ordinary calls. */
-export interface UnaryRoute {
+export interface ShortRoute {
   /**
    * @param handOn answers the call by other means, and gets what was read of its body
    * @returns false for a call that is not ordinary: nothing has been done with it
@@ -33,31 +35,17 @@ export interface UnaryRoute {
   take(request: FastifyRequest, reply: FastifyReply, handOn: (body: AsyncIterable<Uint8Array>) => void): boolean;
 }
 
-/** Callers write what they accept in a few ways; one who thinks of more of them is not remembered. */
-const MAX_ACCEPTED = 64;
-
 /**
  * The short path of unary calls. Connect's own handlers send each of them through some ten streams of chunks; this reads
  * the message whole, calls the same interceptors and the same implementation, and writes the answer whole.
  */
-export function createUnaryRoutes(options: UnaryServerOptions): (handler: UniversalHandler) => UnaryRoute | undefined {
+export function createUnaryRoutes(options: UnaryServerOptions): (handler: UniversalHandler) => ShortRoute | undefined {
   const { config, logger, methods, interceptors, acceptCompression, jsonOptions, shutdown } = options;
   const running = new Set<UnaryCall>();
   shutdown.addEventListener("abort", () => {
     for (const call of running) call.abort(shutdown.reason);
   });
-  const accepted = new Map<string, Compression | null>();
-
-  function compressionFor({ acceptHeader }: UnaryDialect, { headers }: Request): Compression | null {
-    const accept = headers[acceptHeader];
-    if (accept === undefined || accept === "") return null;
-    const names = String(accept);
-    const known = accepted.get(names);
-    if (known !== undefined) return known;
-    const { response } = compressionNegotiate(acceptCompression, null, names, acceptHeader);
-    if (accepted.size < MAX_ACCEPTED) accepted.set(names, response);
-    return response;
-  }
+  const compressionFor = createCompressionChoice(acceptCompression);
 
   return ({ method: descriptor, requestPath }) => {
     const implementation = methods.get(descriptor);
@@ -84,13 +72,7 @@ export function createUnaryRoutes(options: UnaryServerOptions): (handler: Univer
           readMaxBytes: config.readMaxBytes,
           compression: compressionFor(dialect, request),
           jsonOptions,
-          addHeaders() {
-            const headers = reply.getHeaders();
-            for (const header in headers) {
-              const value = headers[header];
-              if (value !== undefined) response.setHeader(header, value);
-            }
-          },
+          addHeaders: () => addHeaders(reply),
           handOn(body) {
             delete info.unary;
             delete info.onClose;

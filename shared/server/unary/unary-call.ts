@@ -44,7 +44,7 @@ export interface UnaryCallOptions {
 }
 
 /** What the signal of a call that went well says afterwards, to what was left behind. */
-const OVER = new DOMException("This operation was aborted", "AbortError");
+export const OVER = new DOMException("This operation was aborted", "AbortError");
 
 /** One call on the short path: read → running → answered → over; or, while it is read, handed on. */
 export class UnaryCall implements UnaryInfo {
@@ -209,7 +209,7 @@ function dropUnread(response: Response): void {
   else response.destroy();
 }
 
-function replace(target: Headers, source: Headers): void {
+export function replace(target: Headers, source: Headers): void {
   for (const name of [...target.keys()]) target.delete(name);
   for (const [name, value] of source) target.set(name, value);
 }

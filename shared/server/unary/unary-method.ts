@@ -3,6 +3,7 @@ import {
   createHandlerContext,
   type HandlerContext,
   type Interceptor,
+  type StreamRequest,
   type UnaryRequest,
   type UnaryResponse,
 } from "@connectrpc/connect";
@@ -35,7 +36,7 @@ export function createUnaryMethod(options: UnaryMethodOptions): UnaryMethod {
   const method = implementation.method as DescMethodUnary;
 
   async function handle(request: UnaryRequest): Promise<UnaryResponse> {
-    const context = contextOf(request);
+    const context = contextOf(request, request.contextValues.get(callInfoKey)?.unary?.context);
     const output = await implementation.impl(request.message as Message, context);
     return {
       stream: false,
@@ -62,9 +63,8 @@ export function createUnaryMethod(options: UnaryMethodOptions): UnaryMethod {
 }
 
 /** The call's context, with what interceptors have put into the request's place. */
-function contextOf(request: UnaryRequest): HandlerContext {
+export function contextOf(request: UnaryRequest | StreamRequest, context: HandlerContext | undefined): HandlerContext {
   const { service, method, requestMethod, url, header, signal, contextValues } = request;
-  const context = request.contextValues.get(callInfoKey)?.unary?.context;
   if (context === undefined) {
     // An interceptor has made a request of its own: then its response brings what it has for headers and trailers.
     const init = { service, method, requestMethod, url, requestHeader: header, requestSignal: signal, contextValues };

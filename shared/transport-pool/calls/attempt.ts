@@ -1,4 +1,5 @@
 import { AsyncLocalStorage } from "node:async_hooks";
+import type { DescMethod } from "@bufbuild/protobuf";
 import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import type { Channel } from "../balancing/channel.ts";
 import type { Endpoint } from "../balancing/endpoint.ts";
@@ -34,8 +35,11 @@ export interface AttemptOptions {
   readonly channel: Pick<Channel, "pick">;
   /** What keeps calls together, for `consistent_hash`. */
   readonly hashHeader: string | undefined;
-  /** Unary calls are sent by `createUnary`: their endpoint is handed on without an AsyncLocalStorage. Default false. */
-  readonly isDirect?: boolean;
+  /**
+   * The calls that are sent by `createUnary` and `createStream`: their endpoint is handed on without an
+   * AsyncLocalStorage. Default none.
+   */
+  readonly direct?: ReadonlySet<DescMethod["methodKind"]>;
   /** What the outcome of an attempt says of its endpoint. */
   readonly onOutcome: (endpoint: Endpoint, isFault: boolean) => void;
 }
@@ -45,7 +49,7 @@ export interface AttemptOptions {
  * that has ended neither waits for a connection nor opens a stream.
  */
 export function attemptInterceptor(options: AttemptOptions): Interceptor {
-  const { channel, hashHeader, isDirect = false, onOutcome } = options;
+  const { channel, hashHeader, direct, onOutcome } = options;
   return (next) => async (req) => {
     const { signal } = req;
     signal.throwIfAborted();
@@ -107,7 +111,7 @@ export function attemptInterceptor(options: AttemptOptions): Interceptor {
     }
 
     try {
-      const res = await (isDirect && !req.stream
+      const res = await (direct?.has(req.method.methodKind)
         ? handOn(endpoint, next, req)
         : storage.run({ endpoint, signal }, next, req));
       if (!res.stream) {

@@ -7,6 +7,7 @@ import {
   type StreamResponse,
   type UnaryRequest,
 } from "@connectrpc/connect";
+import { watchItems } from "#shared/streams";
 import { type Breaker, type BreakerPass, type BreakerState, type BreakerVerdict, createBreaker } from "./breaker.ts";
 import type { BreakerConfig } from "./breaker-config.ts";
 import { isServerFault } from "./codes.ts";
@@ -105,25 +106,33 @@ async function judged(next: Parameters<Interceptor>[0], req: UnaryRequest | Stre
 
 function judgedByAnswer(res: StreamResponse, signal: AbortSignal, context: Judged): StreamResponse {
   const pass = context.pass.isProbe ? passAfterProbe(context) : context.pass;
+  let isJudged = false;
+  // The first word counts; errors for the others would be made for nothing.
+  function judge(verdict: () => BreakerVerdict): void {
+    if (isJudged) return;
+    isJudged = true;
+    pass?.end(verdict());
+  }
   // Whoever leaves a stream leaves one that was answered. The signal also fires when one has ended well.
-  const onAbort = () => pass?.end(verdictAfterHeaders(signal.reason));
+  const onAbort = () => judge(() => verdictAfterHeaders(signal.reason));
   if (signal.aborted) onAbort();
   else signal.addEventListener("abort", onAbort, { once: true });
 
-  async function* observed() {
-    try {
-      for await (const item of res.message) {
-        pass?.end("success");
-        yield item;
-      }
-    } catch (error) {
-      pass?.end(verdictAfterHeaders(signal.aborted ? signal.reason : error));
-      throw error;
-    }
-    pass?.end("success");
-  }
-  return { ...res, message: observed() };
+  const message = watchItems(res.message, {
+    onItem(item) {
+      judge(success);
+      return item;
+    },
+    onEnd: () => judge(success),
+    onError(reason) {
+      judge(() => verdictAfterHeaders(signal.aborted ? signal.reason : reason));
+      return reason;
+    },
+  });
+  return { ...res, message };
 }
+
+const success = (): BreakerVerdict => "success";
 
 function verdictAfterHeaders(error: unknown): BreakerVerdict {
   const { code } = ConnectError.from(error, Code.Canceled);

@@ -46,33 +46,33 @@ export interface Pair {
   own(script: readonly Step[], makeOptions?: () => CallOptions): Promise<Outcome>;
 }
 
+/** Each call has a connection of its own: some scripts end it. */
+export function connectTo(server: ScriptedServer): Endpoint {
+  const { address } = server;
+  const subchannel = createSubchannel({
+    name: "book-service",
+    address,
+    connection: {
+      authority: address,
+      tls: undefined,
+      connectTimeoutMs: 5_000,
+      keepalive: { timeMs: 0, timeoutMs: 5_000, withoutCalls: false },
+    },
+    backoff: createConnectBackoff({ initialMs: 10, multiplier: 1, jitter: 0, maxMs: 10 }, Math.random),
+    maxConnections: 1,
+    idleTimeoutMs: 60_000,
+    open: openHttp2Connection,
+    onChange: () => {},
+  });
+  subchannel.connect();
+  return createEndpoint({ address, weight: 1, priority: 0, health: "unwatched", subchannel });
+}
+
 export async function startPair(t: TestContext, protocol: Protocol): Promise<Pair> {
   const server = await startScriptedServer(t);
   const origin = `http://${server.address}`;
   const seen: { signal: AbortSignal | undefined } = { signal: undefined };
   let endpoint: Endpoint | undefined;
-
-  /** Each call has a connection of its own: some scripts end it. */
-  function connect(): Endpoint {
-    const { address } = server;
-    const subchannel = createSubchannel({
-      name: "book-service",
-      address,
-      connection: {
-        authority: address,
-        tls: undefined,
-        connectTimeoutMs: 5_000,
-        keepalive: { timeMs: 0, timeoutMs: 5_000, withoutCalls: false },
-      },
-      backoff: createConnectBackoff({ initialMs: 10, multiplier: 1, jitter: 0, maxMs: 10 }, Math.random),
-      maxConnections: 1,
-      idleTimeoutMs: 60_000,
-      open: openHttp2Connection,
-      onChange: () => {},
-    });
-    subchannel.connect();
-    return createEndpoint({ address, weight: 1, priority: 0, health: "unwatched", subchannel });
-  }
 
   const watch: Interceptor = (next) => (req) => {
     seen.signal = req.signal;
@@ -90,7 +90,7 @@ export async function startPair(t: TestContext, protocol: Protocol): Promise<Pai
     script: readonly Step[],
     { answerAt = "end", timeoutMs = 10_000, signal, afterMs }: CallOptions,
   ): Promise<Outcome> {
-    endpoint = connect();
+    endpoint = connectTo(server);
     const { subchannel } = endpoint;
     await until(() => subchannel.state() === "ready");
     server.script = script;

@@ -1,5 +1,5 @@
 import type { IncomingHttpHeaders } from "node:http2";
-import type { DescMethodUnary } from "@bufbuild/protobuf";
+import type { DescMethod, DescMethodUnary } from "@bufbuild/protobuf";
 import type { UnaryRequest, UnaryResponse } from "@connectrpc/connect";
 import { createMethodSerializationLookup } from "@connectrpc/connect/protocol";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
@@ -42,7 +42,7 @@ export const acceptCompression = [compressionGzip, compressionBrotli];
 
 const MOST_BYTES = 2 ** 32 - 1;
 
-export function serializationOf(method: DescMethodUnary, readMaxBytes: number) {
+export function serializationOf(method: DescMethod, readMaxBytes: number) {
   const lookup = createMethodSerializationLookup(method, undefined, undefined, {
     readMaxBytes,
     writeMaxBytes: MOST_BYTES,

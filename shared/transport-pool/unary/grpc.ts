@@ -22,6 +22,7 @@ import {
   bytesOf,
   type CreateUnaryMethod,
   serializationOf,
+  type UnaryMethod,
 } from "./answer.ts";
 import { type Body, createBody } from "./body.ts";
 import { toWebHeaders } from "./node-headers.ts";
@@ -42,12 +43,8 @@ const ENCODINGS: ReadonlySet<unknown> = new Set([undefined, "identity", ...accep
 /** gRPC over HTTP/2. */
 export const createGrpcMethod: CreateUnaryMethod = (method, readMaxBytes) => {
   const { serialize, output, unreadOutput } = serializationOf(method, readMaxBytes);
-  const stock = requestHeaderWithCompression(true, undefined, undefined, acceptCompression, null);
-  const userAgent = stock.get("user-agent") ?? "";
-  stock.delete("user-agent");
   return {
-    header: [...stock, ["user-agent", userAgent]].flat(),
-    timeout: { name: "grpc-timeout", suffix: "m" },
+    ...grpcRequestHeaders(),
     omit: undefined,
     httpMethod: () => "POST",
     serialize(message) {
@@ -61,6 +58,17 @@ export const createGrpcMethod: CreateUnaryMethod = (method, readMaxBytes) => {
     expect: (context) => createGrpcAnswer(method, context.isUnread ? unreadOutput : output, readMaxBytes, context),
   };
 };
+
+/** What is the same for each request, of unary calls and of streams. */
+export function grpcRequestHeaders(): Pick<UnaryMethod, "header" | "timeout"> {
+  const stock = requestHeaderWithCompression(true, undefined, undefined, acceptCompression, null);
+  const userAgent = stock.get("user-agent") ?? "";
+  stock.delete("user-agent");
+  return {
+    header: [...stock, ["user-agent", userAgent]].flat(),
+    timeout: { name: "grpc-timeout", suffix: "m" },
+  };
+}
 
 /**
  * Reads the plain good answer itself: one message that is not compressed, whatever the headers say of others, and
@@ -134,7 +142,7 @@ interface OddBody {
   readonly message: Promise<Message | undefined>;
 }
 
-function isPlainHeader(headers: ResponseHeaders): boolean {
+export function isPlainHeader(headers: ResponseHeaders): boolean {
   const type = headers["content-type"];
   return (
     headers[":status"] === 200 &&
@@ -145,7 +153,7 @@ function isPlainHeader(headers: ResponseHeaders): boolean {
   );
 }
 
-function isPlainTrailer(trailers: IncomingHttpHeaders | undefined): boolean {
+export function isPlainTrailer(trailers: IncomingHttpHeaders | undefined): boolean {
   return trailers?.["grpc-status"] === "0" && trailers["grpc-status-details-bin"] === undefined;
 }
 

@@ -21,7 +21,7 @@ export function readHeaders(lazy: LazyHeaders): Headers {
  * What is to be sent, without the header `omit`. Whoever has put other headers in place has read those of before: the
  * spread of a request reads them all.
  */
-export function rawHeadersOf(request: UnaryRequest, omit: string | undefined): readonly string[] {
+export function rawHeadersOf(request: Pick<UnaryRequest, "header">, omit: string | undefined): readonly string[] {
   const lazy = (request as { readonly [lazyHeaders]?: LazyHeaders })[lazyHeaders];
   return lazy !== undefined && lazy.made === undefined ? lazy.raw : toRawHeaders(request.header, omit);
 }

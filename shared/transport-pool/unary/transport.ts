@@ -111,8 +111,8 @@ export function createUnary({
   };
 }
 
-function headersOf(
-  { header: fixed, timeout }: UnaryMethod,
+export function headersOf(
+  { header: fixed, timeout }: Pick<UnaryMethod, "header" | "timeout">,
   own: ConstructorParameters<typeof Headers>[0] | HeaderPairs,
   timeoutMs: number | undefined,
 ): LazyHeaders {
@@ -131,7 +131,7 @@ function headersOf(
 }
 
 /** Of a URL that an interceptor has put in place of the method's own. */
-function pathOf(url: string, origin: string): string {
+export function pathOf(url: string, origin: string): string {
   const { pathname, search, origin: other } = new URL(url);
   if (other !== origin) {
     const message = `cannot make a request to ${other}: the http2 session is connected to ${origin}`;
