@@ -1,6 +1,5 @@
 import type { DescService } from "@bufbuild/protobuf";
 import { type ConnectRouter, createConnectRouter, type Interceptor } from "@connectrpc/connect";
-import type { UniversalHandler } from "@connectrpc/connect/protocol";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
 import type { FastifyInstance } from "fastify";
 import type { Readiness } from "#shared/lifecycle";
@@ -11,7 +10,7 @@ import { addReflection } from "./reflection.ts";
 import { serveConnect } from "./serve-connect.ts";
 import { createStreamRoutes } from "./streams/serve-streams.ts";
 import { recordMethods } from "./unary/recorded-methods.ts";
-import { createUnaryRoutes } from "./unary/serve-unary.ts";
+import { createUnaryRoutes, type ShortRouteOf } from "./unary/serve-unary.ts";
 
 /**
  * Registers a service's Connect routes. Called once.
@@ -59,8 +58,8 @@ export function addRoutes(fastify: FastifyInstance, options: RoutesOptions): voi
   const common = { config, logger, interceptors, acceptCompression, shutdown };
   const unaryRouteOf = createUnaryRoutes({ ...common, methods: recorded.unary, jsonOptions });
   const streamRouteOf = createStreamRoutes({ ...common, methods: recorded.streams });
-  const shortRouteOf = (handler: UniversalHandler) =>
-    config.fastPath ? (unaryRouteOf(handler) ?? streamRouteOf(handler)) : undefined;
+  const shortRouteOf: ShortRouteOf = (handler, handOn) =>
+    config.fastPath ? (unaryRouteOf(handler, handOn) ?? streamRouteOf(handler, handOn)) : undefined;
   serveConnect(fastify, { config, logger, handlers: router.handlers, shortRouteOf, shutdown });
 
   fastify.get("/livez", async () => ({ status: "alive" }));

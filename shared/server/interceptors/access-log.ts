@@ -1,9 +1,16 @@
-import { Code, ConnectError, type Interceptor, type StreamRequest, type StreamResponse } from "@connectrpc/connect";
+import {
+  Code,
+  ConnectError,
+  type Interceptor,
+  type StreamRequest,
+  type StreamResponse,
+  type UnaryRequest,
+} from "@connectrpc/connect";
 import { codeToString } from "@connectrpc/connect/protocol-connect";
-import { type CallContext, currentCall, runInCall } from "#shared/call-context";
+import { currentCall, runInCall } from "#shared/call-context";
 import type { Logger } from "#shared/logging";
 import { watchItems } from "#shared/streams";
-import { type CallInfo, callInfoKey } from "../call-info.ts";
+import { type CallInfo, type CallLog, callInfoKey } from "../call-info.ts";
 import { isPlatformService } from "./platform-services.ts";
 
 /** Failures that are the server's, not the caller's. */
@@ -19,10 +26,8 @@ export function accessLogInterceptor(logger: Logger): Interceptor {
   return (next) => async (request) => {
     const info = request.contextValues.get(callInfoKey);
     if (info === undefined) return next(request);
-    const ending = new Ending();
-    const method = `${request.service.typeName}/${request.method.name}`;
-    const call = currentCall();
-    info.onEnd = (answeredError) => logCall(logger, { method, call, info }, ending.outcome(answeredError));
+    const ending = new Ending(logger, request, info);
+    info.log = ending;
     try {
       const response = await next(
         request.stream ? ({ ...request, message: ending.received(request.message) } as StreamRequest) : request,
@@ -49,11 +54,21 @@ interface Outcome {
 const OK: Outcome = { code: undefined, isOurs: false };
 
 /** How one call ends, pieced together from what passes by. */
-class Ending {
+class Ending implements CallLog {
   /** The handler has said all that it has to say. */
   isDone = false;
-  failure: unknown;
+  failure: unknown = undefined;
   #isUnreadable = false;
+  readonly #logger: Logger;
+  readonly #method: string;
+  readonly #call = currentCall();
+  readonly #info: CallInfo;
+
+  constructor(logger: Logger, { service, method }: UnaryRequest | StreamRequest, info: CallInfo) {
+    this.#logger = logger;
+    this.#method = `${service.typeName}/${method.name}`;
+    this.#info = info;
+  }
 
   received<T>(items: AsyncIterable<T>): AsyncIterable<T> {
     return watchItems(items, {
@@ -77,7 +92,28 @@ class Ending {
     });
   }
 
-  outcome(answeredError: () => ConnectError | undefined): Outcome {
+  ended(answeredError: () => ConnectError | undefined): void {
+    const { code, isOurs, err } = this.#outcome(answeredError);
+    const line = {
+      method: this.#method,
+      caller: this.#call?.caller,
+      code: code === undefined ? "ok" : codeToString(code),
+      ms: Math.round((performance.now() - this.#info.startedAtMs) * 100) / 100,
+      peer: this.#info.peer,
+      ...(err === undefined ? {} : { err }),
+    };
+    // The transport ends a call outside of it.
+    if (this.#call === undefined) this.#write(line, isOurs);
+    else runInCall(this.#call, () => this.#write(line, isOurs));
+  }
+
+  #write(line: object, isOurs: boolean): void {
+    if (isOurs) this.#logger.error(line, "call failed");
+    else if (isPlatformService(this.#method)) this.#logger.debug(line, "call");
+    else this.#logger.info(line, "call");
+  }
+
+  #outcome(answeredError: () => ConnectError | undefined): Outcome {
     if (this.failure !== undefined) {
       const { code } = ConnectError.from(this.failure);
       return { code, isOurs: serverFaults.has(code) && !this.#isUnreadable };
@@ -88,29 +124,4 @@ class Ending {
     if (error !== undefined) return { code: error.code, isOurs: true, err: error };
     return this.isDone ? OK : { code: Code.Canceled, isOurs: false };
   }
-}
-
-interface LoggedCall {
-  readonly method: string;
-  readonly call: CallContext | undefined;
-  readonly info: CallInfo;
-}
-
-function logCall(logger: Logger, { method, call, info }: LoggedCall, { code, isOurs, err }: Outcome): void {
-  const line = {
-    method,
-    caller: call?.caller,
-    code: code === undefined ? "ok" : codeToString(code),
-    ms: Math.round((performance.now() - info.startedAtMs) * 100) / 100,
-    peer: info.peer,
-    ...(err === undefined ? {} : { err }),
-  };
-  const write = () => {
-    if (isOurs) logger.error(line, "call failed");
-    else if (isPlatformService(method)) logger.debug(line, "call");
-    else logger.info(line, "call");
-  };
-  // The transport ends a call outside of it.
-  if (call === undefined) write();
-  else runInCall(call, write);
 }

@@ -1,7 +1,7 @@
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { DescMethod } from "@bufbuild/protobuf";
 import { createContextValues, type Interceptor } from "@connectrpc/connect";
-import type { Compression, UniversalHandler } from "@connectrpc/connect/protocol";
+import type { Compression } from "@connectrpc/connect/protocol";
 import type { Logger } from "#shared/logging";
 import { callInfoKey, callInfoOf } from "../call-info.ts";
 import type { ServerConfig } from "../config.ts";
@@ -12,7 +12,8 @@ import { createCompressionChoice } from "../unary/compression-choice.ts";
 import { addHeaders } from "../unary/hook-headers.ts";
 import { ordinaryDialect } from "../unary/ordinary.ts";
 import type { StreamImplementation } from "../unary/recorded-methods.ts";
-import type { ShortRoute } from "../unary/serve-unary.ts";
+import { RunningCalls } from "../unary/running-calls.ts";
+import type { ShortRouteOf } from "../unary/serve-unary.ts";
 import { StreamCall } from "./stream-call.ts";
 import { createStreamMethod } from "./stream-method.ts";
 
@@ -30,14 +31,10 @@ export interface StreamServerOptions {
  * The short path of streams, for gRPC: no chain of streams in between, and what a handler yields without a wait is
  * written at once. All other protocols, and calls that are odd by their headers, have Connect's own handlers.
  */
-export function createStreamRoutes(
-  options: StreamServerOptions,
-): (handler: UniversalHandler) => ShortRoute | undefined {
+export function createStreamRoutes(options: StreamServerOptions): ShortRouteOf {
   const { config, logger, methods, interceptors, acceptCompression, shutdown } = options;
-  const running = new Set<StreamCall>();
-  shutdown.addEventListener("abort", () => {
-    for (const call of running) call.abort(shutdown.reason);
-  });
+  const running = new RunningCalls<StreamCall>();
+  shutdown.addEventListener("abort", () => running.abort(shutdown.reason));
   const compressionFor = createCompressionChoice(acceptCompression);
 
   return ({ method: descriptor, requestPath }) => {
@@ -74,7 +71,7 @@ export function createStreamRoutes(
           onEnd(answeredError) {
             running.delete(call);
             try {
-              info.onEnd?.(answeredError);
+              info.log?.ended(answeredError);
             } catch (err) {
               logger.error({ err, method: name }, "the end of a call cannot be told");
             }
@@ -82,7 +79,6 @@ export function createStreamRoutes(
         });
         running.add(call);
         info.stream = call;
-        info.onClose = () => call.closed();
         void call.run();
         return true;
       },

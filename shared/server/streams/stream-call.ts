@@ -4,6 +4,7 @@ import type { Message } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ContextValues, type HandlerContext, type StreamRequest } from "@connectrpc/connect";
 import type { Compression } from "@connectrpc/connect/protocol";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
+import { LazyHeaders } from "#shared/unread";
 import type { StreamInfo } from "../call-info.ts";
 import { hangUpError } from "../hang-up.ts";
 import {
@@ -14,8 +15,8 @@ import {
   writeHead,
   writeTrailers,
 } from "../unary/answer.ts";
-import { LazyHeaders } from "#shared/unread";
 import type { UnaryDialect } from "../unary/ordinary.ts";
+import type { RunningCall } from "../unary/running-calls.ts";
 import { OVER, replace } from "../unary/unary-call.ts";
 import { isClosed, LAST_WORDS_MS } from "../write-response.ts";
 import { Inbox } from "./inbox.ts";
@@ -50,8 +51,10 @@ class Unwritable extends Error {
 }
 
 /** One streaming call on the short path: running → answered → over. */
-export class StreamCall implements StreamInfo {
+export class StreamCall implements StreamInfo, RunningCall<StreamCall> {
   readonly context: HandlerContext;
+  previous: StreamCall | undefined = undefined;
+  next: StreamCall | undefined = undefined;
   readonly #options: StreamCallOptions;
   readonly #controller = new AbortController();
   readonly #inbox: Inbox;
