@@ -1,3 +1,5 @@
+import { type InspectOptions, inspect } from "node:util";
+
 /** Header fields by their names in lower case; several values of one name are as good as one with commas. */
 export type HeaderFields = Readonly<NodeJS.Dict<string | string[]>>;
 
@@ -20,13 +22,18 @@ const PLAIN_NAME = /^[a-z0-9-]+$/;
 /** Without what Headers would strip or refuse. */
 const PLAIN_VALUE = /^[\x21-\x7e]+(?: +[\x21-\x7e]+)*$/;
 
+/** Has the prototype of Headers, and none of what each of them keeps. */
+function Unfilled(): void {}
+Unfilled.prototype = Object.create(Headers.prototype);
+
 /**
- * Headers that are read off an object, and filled only when somebody writes to them or walks through them. For the rest
- * of the program they are what they would be if they had been filled at once.
+ * Headers that are read off an object, and made only when somebody writes to them or walks through them. For the rest
+ * of the program they are what they would be if they had been made at once.
  */
-export class LazyHeaders extends (Headers as new () => HeaderMethods) {
+export class LazyHeaders extends (Unfilled as unknown as new () => HeaderMethods) {
   #fields: HeaderFields | undefined;
   #isOwn = false;
+  #made: Headers | undefined;
 
   /** @param fields are not written to; names that begin with a colon do not count */
   constructor(fields: HeaderFields) {
@@ -44,37 +51,36 @@ export class LazyHeaders extends (Headers as new () => HeaderMethods) {
     return this.#fields;
   }
 
-  #fill(): void {
+  #fill(): Headers {
+    if (this.#made !== undefined) return this.#made;
+    const made = new Headers();
     const fields = this.#fields;
-    if (fields === undefined) return;
     this.#fields = undefined;
-    for (const name of Object.keys(fields)) {
+    this.#made = made;
+    for (const name in fields) {
       const value = fields[name];
       if (value === undefined || name.startsWith(":")) continue;
-      if (typeof value === "string") super.append(name, value);
-      else for (const item of value) super.append(name, item);
+      if (typeof value === "string") made.append(name, value);
+      else for (const item of value) made.append(name, item);
     }
+    return made;
   }
 
   override get(name: string): string | null {
-    if (this.#fields !== undefined) {
-      if (PLAIN_NAME.test(name)) {
-        if (!Object.hasOwn(this.#fields, name)) return null;
-        const value = this.#fields[name];
-        if (value === undefined) return null;
-        if (typeof value === "string" && !isPadded(value)) return value;
-      }
-      this.#fill();
+    if (this.#fields !== undefined && PLAIN_NAME.test(name)) {
+      if (!Object.hasOwn(this.#fields, name)) return null;
+      const value = this.#fields[name];
+      if (value === undefined) return null;
+      if (typeof value === "string" && !isPadded(value)) return value;
     }
-    return super.get(name);
+    return this.#fill().get(name);
   }
 
   override has(name: string): boolean {
     if (this.#fields !== undefined && PLAIN_NAME.test(name)) {
       return Object.hasOwn(this.#fields, name) && this.#fields[name] !== undefined;
     }
-    this.#fill();
-    return super.has(name);
+    return this.#fill().has(name);
   }
 
   override set(name: string, value: string): void {
@@ -83,23 +89,19 @@ export class LazyHeaders extends (Headers as new () => HeaderMethods) {
       this.#isOwn = true;
       return;
     }
-    this.#fill();
-    super.set(name, value);
+    this.#fill().set(name, value);
   }
 
   override append(name: string, value: string): void {
-    this.#fill();
-    super.append(name, value);
+    this.#fill().append(name, value);
   }
 
   override delete(name: string): void {
-    this.#fill();
-    super.delete(name);
+    this.#fill().delete(name);
   }
 
   override getSetCookie(): string[] {
-    this.#fill();
-    return super.getSetCookie();
+    return this.#fill().getSetCookie();
   }
 
   override forEach(callback: (value: string, name: string, headers: Headers) => void, self?: unknown): void {
@@ -108,28 +110,30 @@ export class LazyHeaders extends (Headers as new () => HeaderMethods) {
       for (const [name, value] of pairs) callback(value, name, this);
       return;
     }
-    this.#fill();
-    super.forEach(callback, self);
+    this.#fill().forEach((value, name) => {
+      callback.call(self, value, name, this);
+    });
   }
 
   override keys() {
-    this.#fill();
-    return super.keys();
+    return this.#fill().keys();
   }
 
   override values() {
-    this.#fill();
-    return super.values();
+    return this.#fill().values();
   }
 
   override entries() {
-    this.#fill();
-    return super.entries();
+    return this.#fill().entries();
   }
 
   // Whoever copies headers that walk in a way of their own has to ask them.
   override [Symbol.iterator]() {
     return this.entries();
+  }
+
+  [inspect.custom](depth: number, options: InspectOptions): string {
+    return inspect(this.#fill(), { ...options, depth });
   }
 }
 

@@ -1,9 +1,9 @@
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { DescMethod } from "@bufbuild/protobuf";
-import { createContextValues, type Interceptor } from "@connectrpc/connect";
+import type { Interceptor } from "@connectrpc/connect";
 import type { Compression } from "@connectrpc/connect/protocol";
 import type { Logger } from "#shared/logging";
-import { callInfoKey, callInfoOf } from "../call-info.ts";
+import { callInfoOf } from "../call-info.ts";
 import type { ServerConfig } from "../config.ts";
 import { giveUp } from "../give-up.ts";
 import { cutTimeout } from "../timeout-headers.ts";
@@ -14,6 +14,7 @@ import { ordinaryDialect } from "../unary/ordinary.ts";
 import type { StreamImplementation } from "../unary/recorded-methods.ts";
 import { RunningCalls } from "../unary/running-calls.ts";
 import type { ShortRouteOf } from "../unary/serve-unary.ts";
+import { CallValues } from "../unary/unary-context.ts";
 import { StreamCall } from "./stream-call.ts";
 import { createStreamMethod } from "./stream-method.ts";
 
@@ -61,7 +62,7 @@ export function createStreamRoutes(options: StreamServerOptions): ShortRouteOf {
           // By anything else gRPC is not ordinary.
           request: request as Http2ServerRequest,
           response: response as Http2ServerResponse,
-          values: createContextValues().set(callInfoKey, info),
+          values: new CallValues(info),
           timeoutMs,
           readMaxBytes,
           compression: compressionFor(dialect, request),

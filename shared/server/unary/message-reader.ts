@@ -44,26 +44,15 @@ export class MessageReader {
     this.#readMaxBytes = readMaxBytes;
     this.#wanted = contentLength;
     this.#source[reader] = this;
-    source.on("data", MessageReader.#onData);
-    source.on("end", MessageReader.#onEnd);
-  }
-
-  // The same for all: an HTTP/2 stream's lists of listeners outlive the stream, and what they refer to would as well.
-  static #onData(this: Source, chunk: Buffer): void {
-    const mine = this[reader];
-    if (mine !== undefined) mine.#add(chunk);
-  }
-
-  static #onEnd(this: Source): void {
-    const mine = this[reader];
-    if (mine !== undefined) mine.#end();
+    source.on("data", onData);
+    source.on("end", onEnd);
   }
 
   /** Leaves the rest unread. */
   stop(): void {
     this.#source[reader] = undefined;
-    this.#source.off("data", MessageReader.#onData);
-    this.#source.off("end", MessageReader.#onEnd);
+    this.#source.off("data", onData);
+    this.#source.off("end", onEnd);
   }
 
   /** Stops, and gives what has come and all that is to come. */
@@ -74,7 +63,8 @@ export class MessageReader {
     return joined(this.#chunks, this.#source);
   }
 
-  #add(chunk: Buffer): void {
+  /** For its listener, as is `end`. */
+  add(chunk: Buffer): void {
     this.#chunks.push(chunk);
     this.#length += chunk.length;
     const readMaxBytes = this.#readMaxBytes;
@@ -91,7 +81,7 @@ export class MessageReader {
     if (this.#length > (this.#wanted ?? readMaxBytes + PREFIX_BYTES)) this.#sink.onOdd(this.handOn());
   }
 
-  #end(): void {
+  end(): void {
     const isFramed = this.#isFramed;
     this.#source[reader] = undefined;
     const isWhole =
@@ -116,4 +106,13 @@ export class MessageReader {
 async function* joined(chunks: readonly Buffer[], rest: Readable | undefined): AsyncGenerator<Uint8Array> {
   yield* chunks;
   if (rest !== undefined) yield* rest.iterator({ destroyOnReturn: false });
+}
+
+// The same for all: an HTTP/2 stream's lists of listeners outlive the stream, and what they refer to would as well.
+function onData(this: Source, chunk: Buffer): void {
+  this[reader]?.add(chunk);
+}
+
+function onEnd(this: Source): void {
+  this[reader]?.end();
 }

@@ -1,11 +1,11 @@
 import { getEventListeners } from "node:events";
 import { constants } from "node:http2";
-import { Code, ConnectError, createContextValues, type HandlerContext, type UnaryRequest } from "@connectrpc/connect";
+import { Code, ConnectError, type HandlerContext, type UnaryRequest } from "@connectrpc/connect";
 import type { Compression } from "@connectrpc/connect/protocol";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { Logger } from "#shared/logging";
 import { LazyHeaders } from "#shared/unread";
-import { type CallInfo, callInfoKey, type UnaryInfo } from "../call-info.ts";
+import type { CallInfo, UnaryInfo } from "../call-info.ts";
 import { giveUp } from "../give-up.ts";
 import { hangUpError } from "../hang-up.ts";
 import { isClosed, LAST_WORDS_MS } from "../write-response.ts";
@@ -25,7 +25,7 @@ import { MessageReader, type MessageSink } from "./message-reader.ts";
 import type { UnaryDialect } from "./ordinary.ts";
 import type { RunningCall, RunningCalls } from "./running-calls.ts";
 import type { HandOn } from "./serve-unary.ts";
-import { IncomingRequest, UnaryContext } from "./unary-context.ts";
+import { CallValues, IncomingRequest, UnaryContext } from "./unary-context.ts";
 import type { UnaryMethod } from "./unary-method.ts";
 
 /** What the calls of one method have in common. */
@@ -87,7 +87,7 @@ export class UnaryCall implements UnaryInfo, RunningCall<UnaryCall>, MessageSink
       requestHeader: new LazyHeaders(raw.headers),
       responseHeader: new LazyHeaders(initialHeader(dialect, compression)),
       responseTrailer: new LazyHeaders(initialTrailer(dialect)),
-      values: createContextValues().set(callInfoKey, info),
+      values: new CallValues(info),
     });
     this.#timer = setTimeout(late, timeoutMs, this);
     const length = raw.headers["content-length"];

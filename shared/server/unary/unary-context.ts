@@ -1,4 +1,5 @@
-import type { ContextValues, HandlerContext, UnaryRequest } from "@connectrpc/connect";
+import type { ContextKey, ContextValues, HandlerContext, UnaryRequest, UnaryResponse } from "@connectrpc/connect";
+import { type CallInfo, callInfoKey } from "../call-info.ts";
 import type { UnaryDialect } from "./ordinary.ts";
 import type { UnaryMethod } from "./unary-method.ts";
 
@@ -65,5 +66,46 @@ export class IncomingRequest implements UnaryRequest {
     this.header = context.requestHeader;
     this.contextValues = context.values;
     this.message = message;
+  }
+}
+
+/** What interceptors see of an answer. */
+export class OutgoingResponse implements UnaryResponse {
+  readonly stream = false;
+  readonly service: UnaryResponse["service"];
+  readonly method: UnaryResponse["method"];
+  readonly message: UnaryResponse["message"];
+  readonly header: Headers;
+  readonly trailer: Headers;
+
+  constructor(method: UnaryResponse["method"], message: UnaryResponse["message"], context: HandlerContext) {
+    this.service = method.parent;
+    this.method = method;
+    this.message = message;
+    this.header = context.responseHeader;
+    this.trailer = context.responseTrailer;
+  }
+}
+
+/** As those of Connect's `createContextValues`, with what the transport knows of the call. */
+export class CallValues implements ContextValues {
+  [id: symbol]: unknown;
+
+  constructor(info: CallInfo) {
+    this[callInfoKey.id] = info;
+  }
+
+  get<T>({ id, defaultValue }: ContextKey<T>): T {
+    return id in this ? (this[id] as T) : defaultValue;
+  }
+
+  set<T>({ id }: ContextKey<T>, value: T): this {
+    this[id] = value;
+    return this;
+  }
+
+  delete({ id }: ContextKey<unknown>): this {
+    delete this[id];
+    return this;
   }
 }

@@ -10,6 +10,7 @@ import {
 import { createMethodSerializationLookup, type MethodSerializationLookup } from "@connectrpc/connect/protocol";
 import { callInfoKey } from "../call-info.ts";
 import type { UnaryImplementation } from "./recorded-methods.ts";
+import { OutgoingResponse } from "./unary-context.ts";
 import { leavesUnread, unreadSerialization } from "./unread.ts";
 
 /** A unary method with all that its calls have in common. */
@@ -38,14 +39,7 @@ export function createUnaryMethod(options: UnaryMethodOptions): UnaryMethod {
   async function handle(request: UnaryRequest): Promise<UnaryResponse> {
     const context = contextOf(request, request.contextValues.get(callInfoKey)?.unary?.context);
     const output = await implementation.impl(request.message as Message, context);
-    return {
-      stream: false,
-      service: method.parent,
-      method,
-      message: create(method.output, output as Message),
-      header: context.responseHeader,
-      trailer: context.responseTrailer,
-    };
+    return new OutgoingResponse(method, create(method.output, output as Message), context);
   }
   // Interceptors are typed for calls of both kinds; these see unary ones only.
   const next = interceptors.reduceRight((inner, interceptor) => interceptor(inner), handle as ReturnType<Interceptor>);
