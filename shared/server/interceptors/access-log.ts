@@ -7,8 +7,8 @@ import {
   type UnaryRequest,
 } from "@connectrpc/connect";
 import { codeToString } from "@connectrpc/connect/protocol-connect";
-import { currentCall, runInCall } from "#shared/call-context";
-import type { Logger } from "#shared/logging";
+import { currentCall } from "#shared/call-context";
+import { callFields, type Logger } from "#shared/logging";
 import { watchItems } from "#shared/streams";
 import { type CallInfo, type CallLog, callInfoKey } from "../call-info.ts";
 import { isPlatformService } from "./platform-services.ts";
@@ -95,6 +95,8 @@ class Ending implements CallLog {
   ended(answeredError: () => ConnectError | undefined): void {
     const { code, isOurs, err } = this.#outcome(answeredError);
     const line = {
+      // The transport ends a call outside of it.
+      ...callFields(this.#call),
       method: this.#method,
       caller: this.#call?.caller,
       code: code === undefined ? "ok" : codeToString(code),
@@ -102,12 +104,6 @@ class Ending implements CallLog {
       peer: this.#info.peer,
       ...(err === undefined ? {} : { err }),
     };
-    // The transport ends a call outside of it.
-    if (this.#call === undefined) this.#write(line, isOurs);
-    else runInCall(this.#call, () => this.#write(line, isOurs));
-  }
-
-  #write(line: object, isOurs: boolean): void {
     if (isOurs) this.#logger.error(line, "call failed");
     else if (isPlatformService(this.#method)) this.#logger.debug(line, "call");
     else this.#logger.info(line, "call");
