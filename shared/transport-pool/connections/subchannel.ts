@@ -3,6 +3,7 @@ import type { Agent } from "node:http";
 import type { ClientHttp2Stream, OutgoingHttpHeaders } from "node:http2";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { describeError } from "#shared/errors";
+import type { EndSignal } from "../policies/call-end.ts";
 import { unsent } from "../policies/unsent.ts";
 import type { ConnectBackoff } from "./connect-backoff.ts";
 import type { Http2Connection, Http2ConnectionOptions, OpenConnection, RequestOptions } from "./http2-connection.ts";
@@ -45,7 +46,7 @@ export interface Http2Subchannel extends Subchannel {
    */
   request(headers: OutgoingHttpHeaders, options: RequestOptions, signal?: AbortSignal): Promise<ClientHttp2Stream>;
   /** Sends a unary call likewise, at once when there is room. */
-  send(exchange: UnaryExchange, signal: AbortSignal): UnaryStream | Promise<UnaryStream>;
+  send(exchange: UnaryExchange, signal: EndSignal): UnaryStream | Promise<UnaryStream>;
 }
 
 /** One whose calls are requests of an HTTP/1.1 agent. */
@@ -211,7 +212,7 @@ export function createSubchannel(options: SubchannelOptions): Http2Subchannel {
   }
 
   /** What `use` makes of a connection that has room, as soon as there is one that still takes it. */
-  async function withRoom<T>(use: (connection: Http2Connection) => T | undefined, signal?: AbortSignal): Promise<T> {
+  async function withRoom<T>(use: (connection: Http2Connection) => T | undefined, signal?: EndSignal): Promise<T> {
     try {
       // Whoever comes later stands behind those that wait.
       if (waiters.size() > 0) await waiters.add(signal);

@@ -9,6 +9,8 @@ import {
 } from "@connectrpc/connect";
 import { type Breaker, type BreakerPass, type BreakerState, type BreakerVerdict, createBreaker } from "./breaker.ts";
 import type { BreakerConfig } from "./breaker-config.ts";
+import { endOf } from "./call-end.ts";
+import { callNext } from "./call-next.ts";
 import { isServerFault } from "./codes.ts";
 import { type OutgoingCall, outgoingCallKey } from "./outgoing-call.ts";
 import { unsent, unsentKind } from "./unsent.ts";
@@ -90,17 +92,17 @@ interface Judged {
   readonly goOn: () => BreakerPass | undefined;
 }
 
-async function judged(next: Parameters<Interceptor>[0], req: UnaryRequest | StreamRequest, context: Judged) {
+function judged(next: Parameters<Interceptor>[0], req: UnaryRequest | StreamRequest, context: Judged) {
   const { pass } = context;
-  try {
-    const res = await next(req);
-    if (res.stream) return judgedByAnswer(res, req.signal, context);
-    pass.end("success");
-    return res;
-  } catch (error) {
-    pass.end(verdictOf(error, req, context));
-    throw error;
+  const onError = (error: unknown) => pass.end(verdictOf(error, req, context));
+  const answer = callNext(next, req);
+  if (!req.stream) {
+    // Beside the call, and before whoever called goes on.
+    answer.then(() => pass.end("success"), onError);
+    return answer;
   }
+  answer.catch(onError);
+  return answer.then((res) => (res.stream ? judgedByAnswer(res, req.signal, context) : res));
 }
 
 function judgedByAnswer(res: StreamResponse, signal: AbortSignal, context: Judged): StreamResponse {
@@ -141,16 +143,17 @@ const ENOUGH_TIME = 0.5;
 
 function verdictOf(
   error: unknown,
-  { signal, stream }: UnaryRequest | StreamRequest,
+  request: UnaryRequest | StreamRequest,
   { call, pass, startedAt }: Judged,
 ): BreakerVerdict {
   if (unsentKind(error) !== undefined) return "none";
+  const signal = endOf(request);
   const { code } = ConnectError.from(signal.aborted ? signal.reason : error, Code.Canceled);
   if (code === Code.Canceled) return "none";
   if (!isServerFault(code)) return "success";
   if (code === Code.DeadlineExceeded) {
     // Many servers send a stream's headers only with its first message, which may be long in coming.
-    if (call.tried.size === 0 || stream) return "none";
+    if (call.tried.size === 0 || request.stream) return "none";
     const givenMs = (call.deadlineMs ?? Number.POSITIVE_INFINITY) - startedAt;
     if (pass.isProbe && givenMs < call.policy.timeoutMs * ENOUGH_TIME) return "none";
   }

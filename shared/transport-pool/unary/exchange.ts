@@ -3,6 +3,7 @@ import type { UnaryRequest, UnaryResponse } from "@connectrpc/connect";
 import { errorFromNode } from "../connections/node-errors.ts";
 import type { Http2Subchannel } from "../connections/subchannel.ts";
 import type { UnaryExchange, UnaryStream } from "../connections/unary-stream.ts";
+import { endOf } from "../policies/call-end.ts";
 import type { Answer, UnaryMethod } from "./answer.ts";
 import { rawHeadersOf } from "./request-headers.ts";
 
@@ -17,7 +18,7 @@ export function exchange(
   subchannel: Http2Subchannel,
 ): Promise<UnaryResponse> {
   return new Promise((resolve, reject) => {
-    const { signal } = request;
+    const signal = endOf(request);
     let stream: UnaryStream | undefined;
     let trailers: IncomingHttpHeaders | undefined;
     let isOver = false;

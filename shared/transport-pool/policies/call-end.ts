@@ -1,0 +1,63 @@
+import type { StreamRequest, UnaryRequest } from "@connectrpc/connect";
+
+/** What is asked of an AbortSignal here. */
+export interface EndSignal extends Pick<AbortSignal, "aborted" | "reason" | "throwIfAborted"> {
+  addEventListener(type: "abort", listener: () => void): void;
+  removeEventListener(type: "abort", listener: () => void): void;
+}
+
+/** Where a request has its `CallEnd`. */
+export const callEndKey = Symbol("call end");
+
+/** The end of a call, as its AbortSignal has it, which is made only if somebody asks for it: most calls need none. */
+export class CallEnd implements EndSignal {
+  aborted = false;
+  reason: unknown;
+  #listeners: (() => void)[] | undefined;
+  #controller: AbortController | undefined;
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.aborted) this.#controller.abort(this.reason);
+    }
+    return this.#controller.signal;
+  }
+
+  get isSignalMade(): boolean {
+    return this.#controller !== undefined;
+  }
+
+  throwIfAborted(): void {
+    if (this.aborted) throw this.reason;
+  }
+
+  addEventListener(_type: "abort", listener: () => void): void {
+    this.#listeners ??= [];
+    this.#listeners.push(listener);
+  }
+
+  removeEventListener(_type: "abort", listener: () => void): void {
+    const index = this.#listeners?.indexOf(listener) ?? -1;
+    if (index >= 0) this.#listeners?.splice(index, 1);
+  }
+
+  /** The first reason holds. */
+  abort(reason: unknown): void {
+    if (this.aborted) return;
+    this.aborted = true;
+    this.reason = reason;
+    const listeners = this.#listeners ?? [];
+    this.#listeners = undefined;
+    // These were there before anybody could listen to the signal.
+    for (const listener of listeners) listener();
+    this.#controller?.abort(reason);
+  }
+}
+
+/** What fires when the request is to end; does not make a signal of it. */
+export function endOf(request: UnaryRequest | StreamRequest): EndSignal {
+  const end = (request as { readonly [callEndKey]?: CallEnd })[callEndKey];
+  // Whoever has put another signal in place has read this one: the spread of a request reads all that it has.
+  return end === undefined || end.isSignalMade ? request.signal : end;
+}
