@@ -16,7 +16,7 @@ export interface Answer {
 
 export interface AnswerContext extends BodyFlow {
   /** To be told at once when the answer is bad, though not all of it has come. */
-  readonly fail: (error: unknown) => void;
+  fail(error: unknown): void;
 }
 
 /** What one of the protocols does for one method. */
@@ -46,6 +46,8 @@ export function serializationOf(method: DescMethodUnary, readMaxBytes: number) {
   });
   return { input: lookup.getI(true), output: lookup.getO(true) };
 }
+
+export type Output = ReturnType<typeof serializationOf>["output"];
 
 /** Bytes `from` … `to` of the chunks, in memory of their own: a message must not keep what else came with it. */
 export function bytesOf(chunks: readonly Buffer[], from: number, to: number): Uint8Array {
