@@ -61,7 +61,7 @@ export function createBreakers({ now = performance.now.bind(performance), onChan
     const breaker = breakerOf(req.method, config);
     const pass = breaker.begin(config);
     if (pass === undefined) return Promise.reject(refusal(nameOf(req.method), breaker.state(), now()));
-    return judged(next, req, { call, pass, startedAt: pass.isProbe ? now() : 0, goOn: () => breaker.begin(config) });
+    return judged(next, req, { call, pass, startedAt: pass.isProbe ? now() : 0, breaker, config });
   };
 
   return {
@@ -88,8 +88,8 @@ interface Judged {
   readonly pass: BreakerPass;
   /** Of a probe. */
   readonly startedAt: number;
-  /** Lets the call go on as another one of the same breaker. */
-  readonly goOn: () => BreakerPass | undefined;
+  readonly breaker: Breaker;
+  readonly config: BreakerConfig;
 }
 
 function judged(next: Parameters<Interceptor>[0], req: UnaryRequest | StreamRequest, context: Judged) {
@@ -133,9 +133,9 @@ function verdictAfterHeaders(error: unknown): BreakerVerdict {
 }
 
 /** Other calls do not wait for a quiet stream's first message. From its headers on it is a call of a closed breaker. */
-function passAfterProbe({ pass, goOn }: Judged): BreakerPass | undefined {
+function passAfterProbe({ pass, breaker, config }: Judged): BreakerPass | undefined {
   pass.end("success");
-  return goOn();
+  return breaker.begin(config);
 }
 
 /** As a probe, a call that had less than this share of the usual time and has run out of it says nothing. */

@@ -13,7 +13,9 @@ export const callEndKey = Symbol("call end");
 export class CallEnd implements EndSignal {
   aborted = false;
   reason: unknown;
-  #listeners: (() => void)[] | undefined;
+  /** Most calls have one. */
+  #listener: (() => void) | undefined;
+  #further: (() => void)[] | undefined;
   #controller: AbortController | undefined;
 
   get signal(): AbortSignal {
@@ -33,13 +35,16 @@ export class CallEnd implements EndSignal {
   }
 
   addEventListener(_type: "abort", listener: () => void): void {
-    this.#listeners ??= [];
-    this.#listeners.push(listener);
+    if (this.#listener === undefined && this.#further === undefined) this.#listener = listener;
+    else {
+      this.#further ??= [];
+      this.#further.push(listener);
+    }
   }
 
   removeEventListener(_type: "abort", listener: () => void): void {
-    const index = this.#listeners?.indexOf(listener) ?? -1;
-    if (index >= 0) this.#listeners?.splice(index, 1);
+    if (this.#listener === listener) this.#listener = undefined;
+    else this.#further = this.#further?.filter((one) => one !== listener);
   }
 
   /** The first reason holds. */
@@ -47,11 +52,15 @@ export class CallEnd implements EndSignal {
     if (this.aborted) return;
     this.aborted = true;
     this.reason = reason;
-    const listeners = this.#listeners ?? [];
-    this.#listeners = undefined;
-    // These were there before anybody could listen to the signal.
-    for (const listener of listeners) listener();
+    // These were there before anybody could listen to the signal. One of them may remove another.
+    for (let listener = this.#take(); listener !== undefined; listener = this.#take()) listener();
     this.#controller?.abort(reason);
+  }
+
+  #take(): (() => void) | undefined {
+    const first = this.#listener;
+    this.#listener = undefined;
+    return first ?? this.#further?.shift();
   }
 }
 

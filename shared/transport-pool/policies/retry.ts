@@ -46,13 +46,15 @@ export function retryInterceptor(options: RetryOptions): Interceptor {
     const call = req.contextValues.get(outgoingCallKey);
     const config = call?.policy.retry ?? call?.policy.unreachableRetry;
     if (call === undefined || config === undefined) return next(req);
-    const retrying = { call, config, throttle, random, now, startedAt: call.startedAt ?? now() };
+    const startedAt = call.startedAt ?? now();
+    const goOn = (first?: Promise<Response>) =>
+      sendWithRetries(next, req, { call, config, throttle, random, now, startedAt }, first);
     // A first attempt with nothing to watch over: most calls need no more than that.
     if (!req.stream && call.policy.retry?.attemptTimeoutMs === undefined) {
       const first = callNext(next, req);
-      return first.then(succeeded, () => sendWithRetries(next, req, retrying, first));
+      return first.then(succeeded, () => goOn(first));
     }
-    return sendWithRetries(next, req, retrying);
+    return goOn();
   };
 }
 

@@ -44,12 +44,14 @@ export interface Pair {
   readonly server: ScriptedServer;
   stock(script: readonly Step[], makeOptions?: () => CallOptions): Promise<Outcome>;
   own(script: readonly Step[], makeOptions?: () => CallOptions): Promise<Outcome>;
+  /** As `own`; nobody looks at the call's signal before it is over. */
+  unwatched(script: readonly Step[], makeOptions?: () => CallOptions): Promise<Outcome>;
 }
 
 export async function startPair(t: TestContext, protocol: Protocol): Promise<Pair> {
   const server = await startScriptedServer(t);
   const origin = `http://${server.address}`;
-  const seen: { signal: AbortSignal | undefined } = { signal: undefined };
+  const seen: { signal: (() => AbortSignal) | undefined } = { signal: undefined };
   let endpoint: Endpoint | undefined;
 
   /** Each call has a connection of its own: some scripts end it. */
@@ -75,7 +77,12 @@ export async function startPair(t: TestContext, protocol: Protocol): Promise<Pai
   }
 
   const watch: Interceptor = (next) => (req) => {
-    seen.signal = req.signal;
+    const { signal } = req;
+    seen.signal = () => signal;
+    return next(req);
+  };
+  const watchLate: Interceptor = (next) => (req) => {
+    seen.signal = () => req.signal;
     return next(req);
   };
   const inAls: Interceptor = (next) => (req) =>
@@ -84,6 +91,7 @@ export async function startPair(t: TestContext, protocol: Protocol): Promise<Pai
   const config = { protocol, readMaxBytes: READ_MAX_BYTES } as const;
   const stock = createStockTransport({ ...config, http: "2" }, origin, [watch, inAls]);
   const own = createUnary({ ...config, origin, interceptors: [watch, byHand] });
+  const unwatched = createUnary({ ...config, origin, interceptors: [watchLate, byHand] });
 
   async function outcomeOf(
     unary: Transport["unary"],
@@ -111,7 +119,7 @@ export async function startPair(t: TestContext, protocol: Protocol): Promise<Pai
         metadata: [...error.metadata],
         details: error.details,
         isWireError: (error as unknown as { isWireError: boolean }).isWireError,
-        isAborted: seen.signal?.aborted === true,
+        isAborted: seen.signal?.().aborted === true,
       };
     } finally {
       clearTimeout(timer);
@@ -123,5 +131,6 @@ export async function startPair(t: TestContext, protocol: Protocol): Promise<Pai
     server,
     stock: (script, makeOptions = () => ({})) => outcomeOf(stock.unary, script, makeOptions()),
     own: (script, makeOptions = () => ({})) => outcomeOf(own, script, makeOptions()),
+    unwatched: (script, makeOptions = () => ({})) => outcomeOf(unwatched, script, makeOptions()),
   };
 }
