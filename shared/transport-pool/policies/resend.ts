@@ -1,5 +1,6 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Interceptor } from "@connectrpc/connect";
+import { endOf } from "./call-end.ts";
 import { callNext } from "./call-next.ts";
 import { furtherHeaders } from "./further-headers.ts";
 import { type OutgoingCall, outgoingCallKey } from "./outgoing-call.ts";
@@ -42,7 +43,7 @@ export function resendInterceptor({ now = performance.now.bind(performance) }: R
         const isAgain = kind === "unsent" || (kind === "refused" && !refused.has(call));
         // Failures that come at once must not keep timers and sockets from their turn.
         if (isAgain && sends > 1) await nextTurn();
-        const isOver = req.signal.aborted || now() >= deadlineMs;
+        const isOver = endOf(req).aborted || now() >= deadlineMs;
         if (!isAgain || isOver || replay?.isPossible() === false) {
           sending?.commit();
           throw error;

@@ -55,13 +55,13 @@ class Exchange implements UnaryExchange, AnswerContext {
   #trailers: IncomingHttpHeaders | undefined;
   #isOver = false;
 
-  constructor({ method, path, headers, body }: Sent, { expect }: UnaryMethod, call: Call) {
+  constructor({ method, path, headers, body }: Sent, protocol: UnaryMethod, call: Call) {
     this.method = method;
     this.path = path;
     this.headers = headers;
     this.body = body;
     this.#call = call;
-    this.#answer = expect(this);
+    this.#answer = protocol.expect(this);
   }
 
   begin(subchannel: Http2Subchannel): void {
