@@ -1,7 +1,9 @@
+import type { EndSignal } from "../policies/call-end.ts";
+
 /** Those who wait for one thing, each no longer than its own signal allows, in the order in which they came. */
 export interface Waiters<T> {
   /** Rejects with the signal's reason when that fires first. */
-  add(signal: AbortSignal | undefined): Promise<T>;
+  add(signal: EndSignal | undefined): Promise<T>;
   resolveFirst(value: T): void;
   resolveAll(value: T): void;
   rejectAll(makeError: () => Error): void;

@@ -7,8 +7,8 @@ import { runInAttempt } from "../calls/attempt.ts";
 import { handOn } from "../calls/hand-on.ts";
 import { createStockTransport } from "../calls/stock-transport.ts";
 import { createConnectBackoff } from "../connections/connect-backoff.ts";
-import { openHttp2Connection } from "../connections/http2-connection.ts";
-import { createSubchannel } from "../connections/subchannel.ts";
+import { createSubchannel } from "../connections/create-subchannel.ts";
+import { openHttp2Connection } from "../connections/open-http2-connection.ts";
 import { until, within } from "../test-support.ts";
 import { createUnary } from "../unary/transport.ts";
 import { type ScriptedServer, type Step, startScriptedServer } from "./scripted-server.ts";
@@ -44,6 +44,8 @@ export interface Pair {
   readonly server: ScriptedServer;
   stock(script: readonly Step[], makeOptions?: () => CallOptions): Promise<Outcome>;
   own(script: readonly Step[], makeOptions?: () => CallOptions): Promise<Outcome>;
+  /** As `own`; nobody looks at the call's signal before it is over. */
+  unwatched(script: readonly Step[], makeOptions?: () => CallOptions): Promise<Outcome>;
 }
 
 /** Each call has a connection of its own: some scripts end it. */
@@ -71,11 +73,16 @@ export function connectTo(server: ScriptedServer): Endpoint {
 export async function startPair(t: TestContext, protocol: Protocol): Promise<Pair> {
   const server = await startScriptedServer(t);
   const origin = `http://${server.address}`;
-  const seen: { signal: AbortSignal | undefined } = { signal: undefined };
+  const seen: { signal: (() => AbortSignal) | undefined } = { signal: undefined };
   let endpoint: Endpoint | undefined;
 
   const watch: Interceptor = (next) => (req) => {
-    seen.signal = req.signal;
+    const { signal } = req;
+    seen.signal = () => signal;
+    return next(req);
+  };
+  const watchLate: Interceptor = (next) => (req) => {
+    seen.signal = () => req.signal;
     return next(req);
   };
   const inAls: Interceptor = (next) => (req) =>
@@ -84,6 +91,7 @@ export async function startPair(t: TestContext, protocol: Protocol): Promise<Pai
   const config = { protocol, readMaxBytes: READ_MAX_BYTES } as const;
   const stock = createStockTransport({ ...config, http: "2" }, origin, [watch, inAls]);
   const own = createUnary({ ...config, origin, interceptors: [watch, byHand] });
+  const unwatched = createUnary({ ...config, origin, interceptors: [watchLate, byHand] });
 
   async function outcomeOf(
     unary: Transport["unary"],
@@ -111,7 +119,7 @@ export async function startPair(t: TestContext, protocol: Protocol): Promise<Pai
         metadata: [...error.metadata],
         details: error.details,
         isWireError: (error as unknown as { isWireError: boolean }).isWireError,
-        isAborted: seen.signal?.aborted === true,
+        isAborted: seen.signal?.().aborted === true,
       };
     } finally {
       clearTimeout(timer);
@@ -123,5 +131,6 @@ export async function startPair(t: TestContext, protocol: Protocol): Promise<Pai
     server,
     stock: (script, makeOptions = () => ({})) => outcomeOf(stock.unary, script, makeOptions()),
     own: (script, makeOptions = () => ({})) => outcomeOf(own, script, makeOptions()),
+    unwatched: (script, makeOptions = () => ({})) => outcomeOf(unwatched, script, makeOptions()),
   };
 }

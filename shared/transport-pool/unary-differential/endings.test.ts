@@ -48,14 +48,16 @@ async function compare(pair: Pair, script: readonly Step[], options: () => CallO
   const stock = await pair.stock(script, options);
   const resets = pair.server.resets.splice(0);
   const requests = pair.server.requests();
-  assert.deepEqual(await pair.own(script, options), stock);
-  if (options().signal?.aborted === true) {
-    assert.equal(pair.server.requests(), requests);
-    return;
+  for (const own of [pair.own, pair.unwatched]) {
+    assert.deepEqual(await own(script, options), stock);
+    if (options().signal?.aborted === true) {
+      assert.equal(pair.server.requests(), requests);
+      continue;
+    }
+    await until(() => pair.server.resets.length > 0);
+    assert.deepEqual(resets, [CANCEL]);
+    assert.deepEqual(pair.server.resets.splice(0), resets);
   }
-  await until(() => pair.server.resets.length > 0);
-  assert.deepEqual(resets, [CANCEL]);
-  assert.deepEqual(pair.server.resets, resets);
 }
 
 for (const protocol of ["grpc", "connect"] as const) {

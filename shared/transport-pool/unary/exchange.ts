@@ -3,8 +3,9 @@ import type { UnaryRequest, UnaryResponse } from "@connectrpc/connect";
 import { unreadBytes } from "#shared/unread";
 import { errorFromNode } from "../connections/node-errors.ts";
 import type { Http2Subchannel } from "../connections/subchannel.ts";
-import type { UnaryExchange, UnaryStream } from "../connections/unary-stream.ts";
-import type { Answer, UnaryMethod } from "./answer.ts";
+import type { ResponseHeaders, UnaryExchange, UnaryStream } from "../connections/unary-stream.ts";
+import { type EndSignal, endOf } from "../policies/call-end.ts";
+import type { Answer, AnswerContext, UnaryMethod } from "./answer.ts";
 import { rawHeadersOf } from "./request-headers.ts";
 
 /**
@@ -18,73 +19,129 @@ export function exchange(
   subchannel: Http2Subchannel,
 ): Promise<UnaryResponse> {
   return new Promise((resolve, reject) => {
-    const { signal } = request;
-    let stream: UnaryStream | undefined;
-    let trailers: IncomingHttpHeaders | undefined;
-    let isOver = false;
-
-    function fail(reason: unknown): void {
-      if (isOver) return;
-      over();
-      stream?.cancel();
-      reject(reason);
-    }
-
-    function succeed(response: UnaryResponse): void {
-      if (isOver) return;
-      over();
-      resolve(response);
-    }
-
-    function over(): void {
-      isOver = true;
-      signal.removeEventListener("abort", onAbort);
-    }
-
-    function failToSend(reason: unknown): void {
-      fail(errorFromNode(reason));
-    }
-
-    function onAbort(): void {
-      failToSend(signal.reason);
-    }
-
-    function opened(one: UnaryStream): void {
-      stream = one;
-      if (isOver) one.cancel();
-    }
-
-    const answer: Answer = method.expect({
-      fail,
-      isUnread: unreadBytes(request.message) !== undefined,
-      pause: () => stream?.pause(),
-      resume: () => stream?.resume(),
-    });
+    const signal = endOf(request);
     try {
       signal.throwIfAborted();
-      const sent: UnaryExchange = {
+      const sent = {
         method: method.httpMethod(request),
         path,
         headers: rawHeadersOf(request, method.omit),
         body: method.serialize(request.message),
-        onHeaders: answer.onHeaders,
-        onData: answer.onData,
-        onTrailers(received) {
-          trailers = received;
-        },
-        onEnd() {
-          const response = answer.onEnd(trailers);
-          if (response instanceof Promise) response.then(succeed, fail);
-          else succeed(response);
-        },
-        onError: fail,
+        isUnread: unreadBytes(request.message) !== undefined,
       };
-      signal.addEventListener("abort", onAbort);
-      const opening = subchannel.send(sent, signal);
-      if (opening instanceof Promise) opening.then(opened, failToSend);
-      else opened(opening);
+      new Exchange(sent, method, { signal, resolve, reject }).begin(subchannel);
     } catch (error) {
-      failToSend(error);
+      reject(errorFromNode(error));
     }
   });
+}
+
+type Sent = Pick<UnaryExchange & AnswerContext, "method" | "path" | "headers" | "body" | "isUnread">;
+
+interface Call {
+  readonly signal: EndSignal;
+  readonly resolve: (response: UnaryResponse) => void;
+  readonly reject: (reason: unknown) => void;
+}
+
+/** One object, where closures would be a dozen. */
+class Exchange implements UnaryExchange, AnswerContext {
+  readonly method: string;
+  readonly path: string;
+  readonly headers: readonly string[];
+  readonly body: Uint8Array;
+  readonly isUnread: boolean;
+  readonly #call: Call;
+  readonly #answer: Answer;
+  readonly #onAbort = () => this.#failToSend(this.#call.signal.reason);
+  #stream: UnaryStream | undefined;
+  #trailers: IncomingHttpHeaders | undefined;
+  #isOver = false;
+
+  constructor({ method, path, headers, body, isUnread }: Sent, protocol: UnaryMethod, call: Call) {
+    this.method = method;
+    this.path = path;
+    this.headers = headers;
+    this.body = body;
+    this.isUnread = isUnread;
+    this.#call = call;
+    this.#answer = protocol.expect(this);
+  }
+
+  begin(subchannel: Http2Subchannel): void {
+    const { signal } = this.#call;
+    signal.addEventListener("abort", this.#onAbort);
+    try {
+      const opening = subchannel.send(this, signal);
+      if (opening instanceof Promise) {
+        opening.then(
+          (stream) => this.#opened(stream),
+          (reason) => this.#failToSend(reason),
+        );
+      } else this.#opened(opening);
+    } catch (error) {
+      this.#failToSend(error);
+    }
+  }
+
+  onHeaders(headers: ResponseHeaders): void {
+    this.#answer.onHeaders(headers);
+  }
+
+  onData(chunk: Buffer): void {
+    this.#answer.onData(chunk);
+  }
+
+  onTrailers(trailers: IncomingHttpHeaders): void {
+    this.#trailers = trailers;
+  }
+
+  onEnd(): void {
+    const response = this.#answer.onEnd(this.#trailers);
+    if (response instanceof Promise) {
+      response.then(
+        (one) => this.#succeed(one),
+        (reason) => this.fail(reason),
+      );
+    } else this.#succeed(response);
+  }
+
+  onError(reason: unknown): void {
+    this.fail(reason);
+  }
+
+  fail(reason: unknown): void {
+    if (this.#isOver) return;
+    this.#over();
+    this.#stream?.cancel();
+    this.#call.reject(reason);
+  }
+
+  pause(): void {
+    this.#stream?.pause();
+  }
+
+  resume(): void {
+    this.#stream?.resume();
+  }
+
+  #succeed(response: UnaryResponse): void {
+    if (this.#isOver) return;
+    this.#over();
+    this.#call.resolve(response);
+  }
+
+  #over(): void {
+    this.#isOver = true;
+    this.#call.signal.removeEventListener("abort", this.#onAbort);
+  }
+
+  #failToSend(reason: unknown): void {
+    this.fail(errorFromNode(reason));
+  }
+
+  #opened(stream: UnaryStream): void {
+    this.#stream = stream;
+    if (this.#isOver) stream.cancel();
+  }
 }

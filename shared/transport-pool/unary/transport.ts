@@ -13,11 +13,13 @@ import {
 import { createMethodUrl } from "@connectrpc/connect/protocol";
 import { takeEndpoint } from "../calls/hand-on.ts";
 import type { ServiceConfig } from "../config/service.ts";
+import type { CallEnd } from "../policies/call-end.ts";
 import type { UnaryMethod } from "./answer.ts";
+import { createCallRequest } from "./call-request.ts";
 import { createConnectMethod } from "./connect.ts";
 import { exchange } from "./exchange.ts";
 import { createGrpcMethod } from "./grpc.ts";
-import { type LazyHeaders, lazyHeaders, readHeaders } from "./request-headers.ts";
+import type { LazyHeaders } from "./request-headers.ts";
 import { runUnary } from "./run-unary.ts";
 
 export interface UnaryTransportOptions {
@@ -78,36 +80,25 @@ export function createUnary({
     return { url, protocol: spoken, next };
   }
 
-  return async function unary<I extends DescMessage, O extends DescMessage>(
+  return function unary<I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
     own: AbortSignal | undefined,
     timeoutMs: number | undefined,
     header: ConstructorParameters<typeof Headers>[0],
     input: MessageInitShape<I>,
-    contextValues?: ContextValues,
+    contextValues: ContextValues = createContextValues(),
   ) {
-    const { url, protocol: spoken, next } = methodOf(method);
-    const givenMs = timeoutMs === undefined || timeoutMs > 0 ? timeoutMs : undefined;
-    const lazy = headersOf(spoken, header, givenMs);
-    const message = create(method.input, input);
-    const send = (signal: AbortSignal) => {
-      const request = {
-        stream: false as const,
-        service: method.parent,
-        method,
-        requestMethod: "POST",
-        url,
-        contextValues: contextValues ?? createContextValues(),
-        message,
-        signal,
-        [lazyHeaders]: lazy,
-        get header() {
-          return readHeaders(lazy);
-        },
-      };
-      return next(request) as Promise<UnaryResponse>;
-    };
-    return (await runUnary({ signal: own, timeoutMs: givenMs, send })) as UnaryResponse<I, O>;
+    try {
+      const { url, protocol: spoken, next } = methodOf(method);
+      const givenMs = timeoutMs === undefined || timeoutMs > 0 ? timeoutMs : undefined;
+      const headers = headersOf(spoken, header, givenMs);
+      const message = create(method.input, input);
+      const send = (end: CallEnd) =>
+        next(createCallRequest({ method, url, message, contextValues, headers, end })) as Promise<UnaryResponse>;
+      return runUnary({ signal: own, timeoutMs: givenMs, send }) as Promise<UnaryResponse<I, O>>;
+    } catch (error) {
+      return Promise.reject(error);
+    }
   };
 }
 
