@@ -72,7 +72,7 @@ export function createPooledService(initial: ServiceConfig, options: PooledServi
 
   /** What a call goes through, from the outside in; the last one sends it to one endpoint. */
   function sending(config: ServiceConfig, channel: Followed): Transport {
-    const isDirect = config.http === "2" && config.protocol !== "grpc-web";
+    const isDirect = config.protocol !== "grpc-web";
     const interceptors: Interceptor[] = [
       markErrorsInterceptor(name),
       logInterceptor({ logger, service: name, target: config.address.text }),
@@ -92,8 +92,8 @@ export function createPooledService(initial: ServiceConfig, options: PooledServi
     const origin = originOf(config);
     const stock = createStockTransport(config, origin, interceptors);
     const { protocol, http, readMaxBytes } = config;
-    if (http !== "2" || protocol === "grpc-web") return stock;
-    return { unary: createUnary({ protocol, readMaxBytes, origin, interceptors }), stream: stock.stream };
+    if (protocol === "grpc-web") return stock;
+    return { unary: createUnary({ protocol, http, readMaxBytes, origin, interceptors }), stream: stock.stream };
   }
 
   return {

@@ -25,14 +25,17 @@ export interface UnaryExchange {
   onError(reason: unknown): void;
 }
 
-/** The stream that carries a unary call. */
-export interface UnaryStream extends SupervisedStream {
+/** A unary call that has been sent. */
+export interface SentUnary {
   /** The call has ended on this side: its peer is told, whatever the reason, that it was cancelled. */
   cancel(): void;
   /** No further data until `resume`. */
   pause(): void;
   resume(): void;
 }
+
+/** The stream that carries a unary call. */
+export interface UnaryStream extends SupervisedStream, SentUnary {}
 
 export interface UnaryStreamOptions {
   /** Why the connection is gone, when it is. */

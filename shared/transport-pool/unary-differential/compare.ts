@@ -83,7 +83,7 @@ export async function startPair(t: TestContext, protocol: Protocol): Promise<Pai
   const byHand: Interceptor = (next) => (req) => handOn(endpoint as Endpoint, next, req);
   const config = { protocol, readMaxBytes: READ_MAX_BYTES } as const;
   const stock = createStockTransport({ ...config, http: "2" }, origin, [watch, inAls]);
-  const own = createUnary({ ...config, origin, interceptors: [watch, byHand] });
+  const own = createUnary({ ...config, http: "2", origin, interceptors: [watch, byHand] });
 
   async function outcomeOf(
     unary: Transport["unary"],

@@ -1,8 +1,8 @@
 import type { IncomingHttpHeaders } from "node:http2";
 import type { UnaryRequest, UnaryResponse } from "@connectrpc/connect";
 import { errorFromNode } from "../connections/node-errors.ts";
-import type { Http2Subchannel } from "../connections/subchannel.ts";
-import type { UnaryExchange, UnaryStream } from "../connections/unary-stream.ts";
+import type { Subchannel } from "../connections/subchannel.ts";
+import type { SentUnary, UnaryExchange } from "../connections/unary-stream.ts";
 import type { Answer, UnaryMethod } from "./answer.ts";
 import { rawHeadersOf } from "./request-headers.ts";
 
@@ -14,18 +14,18 @@ export function exchange(
   request: UnaryRequest,
   path: string,
   method: UnaryMethod,
-  subchannel: Http2Subchannel,
+  subchannel: Pick<Subchannel, "send">,
 ): Promise<UnaryResponse> {
   return new Promise((resolve, reject) => {
     const { signal } = request;
-    let stream: UnaryStream | undefined;
+    let sent: SentUnary | undefined;
     let trailers: IncomingHttpHeaders | undefined;
     let isOver = false;
 
     function fail(reason: unknown): void {
       if (isOver) return;
       over();
-      stream?.cancel();
+      sent?.cancel();
       reject(reason);
     }
 
@@ -48,19 +48,19 @@ export function exchange(
       failToSend(signal.reason);
     }
 
-    function opened(one: UnaryStream): void {
-      stream = one;
+    function opened(one: SentUnary): void {
+      sent = one;
       if (isOver) one.cancel();
     }
 
     const answer: Answer = method.expect({
       fail,
-      pause: () => stream?.pause(),
-      resume: () => stream?.resume(),
+      pause: () => sent?.pause(),
+      resume: () => sent?.resume(),
     });
     try {
       signal.throwIfAborted();
-      const sent: UnaryExchange = {
+      const toSend: UnaryExchange = {
         method: method.httpMethod(request),
         path,
         headers: rawHeadersOf(request, method.omit),
@@ -78,7 +78,7 @@ export function exchange(
         onError: fail,
       };
       signal.addEventListener("abort", onAbort);
-      const opening = subchannel.send(sent, signal);
+      const opening = subchannel.send(toSend, signal);
       if (opening instanceof Promise) opening.then(opened, failToSend);
       else opened(opening);
     } catch (error) {
