@@ -129,7 +129,7 @@ export class Http1Connection implements Http1AnswerSink {
     if (exchange === undefined) return;
     this.#exchange = undefined;
     const socket = this.#socket;
-    // Answered before it had the whole request, or more than was asked for: what follows belongs to nobody.
+    // An answer may come before the peer has the whole request.
     if (this.#isKept && isLast && socket?.writableLength === 0) {
       if (socket.isPaused()) socket.resume();
       this.#options.onFree(this);

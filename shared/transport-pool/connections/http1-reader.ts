@@ -6,13 +6,16 @@ export interface Http1AnswerSink {
   onHead(head: Http1Head): void;
   /** The bytes are the sink's own. */
   onBody(bytes: Buffer): void;
-  /** @param isLast nothing has come after it that nobody has asked for */
+  /** @param isLast nothing has come after it */
   onComplete(isLast: boolean): void;
 }
 
 const HEAD_END = "\r\n\r\n";
+const ANSWER_BEGIN = "HTTP/";
+const UNASKED = "it says what nobody has asked for";
 const LINE_END = "\r\n";
-const LINE_END_BYTES = [13, 10];
+const CR = 13;
+const LF = 10;
 /** A size in hexadecimal digits, and perhaps extensions, which mean nothing to those who do not know them. */
 const CHUNK_SIZE = /^([\da-f]{1,12})[\t ]*(?:;[\t\x20-\x7e\x80-\xff]*)?$/i;
 
@@ -62,7 +65,9 @@ export class Http1Reader {
   #step(): boolean {
     switch (this.#state) {
       case "none":
-        throw new Http1SyntaxError("it says what nobody has asked for");
+        this.#skipEmptyLines();
+        if (this.#at < this.#chunk.length) throw new Http1SyntaxError(UNASKED);
+        break;
       case "head":
         return this.#readHead();
       case "body":
@@ -127,7 +132,7 @@ export class Http1Reader {
 
   /** Some servers put one between answers, and Node's client forgives them that. */
   #skipEmptyLines(): void {
-    while (LINE_END_BYTES.includes(this.#chunk[this.#at] ?? 0)) this.#at++;
+    for (let byte = this.#chunk[this.#at]; byte === CR || byte === LF; byte = this.#chunk[this.#at]) this.#at++;
   }
 
   /** The text up to the delimiter; undefined when that has not come. */
@@ -159,8 +164,13 @@ export class Http1Reader {
     return this.#left === 0;
   }
 
+  /** A second answer does not make the first one bad, but whatever else follows it does: so it is with Node's client. */
   #complete(): void {
     this.#state = "none";
-    this.#sink.onComplete(this.#at === this.#chunk.length);
+    this.#skipEmptyLines();
+    const isLast = this.#at >= this.#chunk.length;
+    if (!isLast && this.#chunk.indexOf(ANSWER_BEGIN, this.#at, "latin1") !== this.#at)
+      throw new Http1SyntaxError(UNASKED);
+    this.#sink.onComplete(isLast);
   }
 }

@@ -7,10 +7,12 @@ import { runInAttempt } from "../calls/attempt.ts";
 import { handOn } from "../calls/hand-on.ts";
 import { createStockTransport } from "../calls/stock-transport.ts";
 import { createConnectBackoff } from "../connections/connect-backoff.ts";
+import { createHttp1Subchannel } from "../connections/http1-subchannel.ts";
 import { openHttp2Connection } from "../connections/http2-connection.ts";
 import { createSubchannel } from "../connections/subchannel.ts";
 import { until, within } from "../test-support.ts";
 import { createUnary } from "../unary/transport.ts";
+import { type Http1Step, type ScriptedHttp1Server, startScriptedHttp1Server } from "./scripted-http1-server.ts";
 import { type ScriptedServer, type Step, startScriptedServer } from "./scripted-server.ts";
 
 export type Protocol = "grpc" | "connect";
@@ -40,23 +42,24 @@ export interface CallOptions {
 export const READ_MAX_BYTES = 1_000;
 
 /** The same call by stock Connect and by this module's own way, each over connections of this module. */
-export interface Pair {
-  readonly server: ScriptedServer;
-  stock(script: readonly Step[], makeOptions?: () => CallOptions): Promise<Outcome>;
-  own(script: readonly Step[], makeOptions?: () => CallOptions): Promise<Outcome>;
+export interface Pair<Server, Script> {
+  readonly server: Server;
+  stock(script: Script, makeOptions?: () => CallOptions): Promise<Outcome>;
+  own(script: Script, makeOptions?: () => CallOptions): Promise<Outcome>;
 }
 
-export async function startPair(t: TestContext, protocol: Protocol): Promise<Pair> {
-  const server = await startScriptedServer(t);
-  const origin = `http://${server.address}`;
-  const seen: { signal: AbortSignal | undefined } = { signal: undefined };
-  let endpoint: Endpoint | undefined;
+export type Http2Pair = Pair<ScriptedServer, readonly Step[]>;
+export type Http1Pair = Pair<ScriptedHttp1Server, readonly Http1Step[]>;
 
-  /** Each call has a connection of its own: some scripts end it. */
-  function connect(): Endpoint {
-    const { address } = server;
-    const subchannel = createSubchannel({
-      name: "book-service",
+const backoff = createConnectBackoff({ initialMs: 10, multiplier: 1, jitter: 0, maxMs: 10 }, Math.random);
+const common = { name: "book-service", backoff, idleTimeoutMs: 60_000, onChange: () => {} };
+
+export async function startPair(t: TestContext, protocol: Protocol): Promise<Http2Pair> {
+  const server = await startScriptedServer(t);
+  const { address } = server;
+  const connect = () =>
+    createSubchannel({
+      ...common,
       address,
       connection: {
         authority: address,
@@ -64,14 +67,44 @@ export async function startPair(t: TestContext, protocol: Protocol): Promise<Pai
         connectTimeoutMs: 5_000,
         keepalive: { timeMs: 0, timeoutMs: 5_000, withoutCalls: false },
       },
-      backoff: createConnectBackoff({ initialMs: 10, multiplier: 1, jitter: 0, maxMs: 10 }, Math.random),
       maxConnections: 1,
-      idleTimeoutMs: 60_000,
       open: openHttp2Connection,
-      onChange: () => {},
     });
+  return createPair({ server, protocol, http: "2", connect });
+}
+
+export async function startHttp1Pair(t: TestContext): Promise<Http1Pair> {
+  const server = await startScriptedHttp1Server(t);
+  const { address } = server;
+  const connect = () =>
+    createHttp1Subchannel({ ...common, address, authority: address, tls: undefined, connectTimeoutMs: 5_000 });
+  return createPair({ server, protocol: "connect", http: "1.1", connect });
+}
+
+interface PairOptions<Server> {
+  readonly server: Server;
+  readonly protocol: Protocol;
+  readonly http: "1.1" | "2";
+  readonly connect: () => Endpoint["subchannel"];
+}
+
+interface Scripted<Script> {
+  readonly address: string;
+  script: Script;
+  answerAt: "headers" | "end";
+}
+
+function createPair<Script, Server extends Scripted<Script>>(options: PairOptions<Server>): Pair<Server, Script> {
+  const { server, protocol, http } = options;
+  const origin = `http://${server.address}`;
+  const seen: { signal: AbortSignal | undefined } = { signal: undefined };
+  let endpoint: Endpoint | undefined;
+
+  /** Each call has a connection of its own: some scripts end it. */
+  function connect(): Endpoint {
+    const subchannel = options.connect();
     subchannel.connect();
-    return createEndpoint({ address, weight: 1, priority: 0, health: "unwatched", subchannel });
+    return createEndpoint({ address: server.address, weight: 1, priority: 0, health: "unwatched", subchannel });
   }
 
   const watch: Interceptor = (next) => (req) => {
@@ -82,12 +115,12 @@ export async function startPair(t: TestContext, protocol: Protocol): Promise<Pai
     runInAttempt({ endpoint: endpoint as Endpoint, signal: req.signal }, () => next(req));
   const byHand: Interceptor = (next) => (req) => handOn(endpoint as Endpoint, next, req);
   const config = { protocol, readMaxBytes: READ_MAX_BYTES } as const;
-  const stock = createStockTransport({ ...config, http: "2" }, origin, [watch, inAls]);
-  const own = createUnary({ ...config, http: "2", origin, interceptors: [watch, byHand] });
+  const stock = createStockTransport({ ...config, http }, origin, [watch, inAls]);
+  const own = createUnary({ ...config, http, origin, interceptors: [watch, byHand] });
 
   async function outcomeOf(
     unary: Transport["unary"],
-    script: readonly Step[],
+    script: Script,
     { answerAt = "end", timeoutMs = 10_000, signal, afterMs }: CallOptions,
   ): Promise<Outcome> {
     endpoint = connect();
