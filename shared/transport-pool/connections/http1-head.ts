@@ -2,7 +2,8 @@ import type { ResponseHeaders } from "./unary-stream.ts";
 
 /** What stands before the body of an answer, and how long that body is. */
 export interface Http1Head {
-  readonly status: number;
+  /** Another head follows it: 100 Continue, 103 Early Hints. */
+  readonly isInterim: boolean;
   /** As Node's own client has them: names in lower case, values that came under one name joined. */
   readonly headers: ResponseHeaders;
   /** A number of bytes; or in chunks; or all that comes until the connection closes. */
@@ -18,7 +19,7 @@ export class Http1SyntaxError extends Error {
   override readonly name = "Http1SyntaxError";
 }
 
-const STATUS_LINE = /^HTTP\/1\.([01]) (\d{3})(?: [\t\x20-\x7e\x80-\xff]*)?$/;
+const STATUS_LINE = /^HTTP\/1\.([01]) (\d{3})(?: [^\r\n]*)?$/;
 const TOKEN = /^[!#$%&'*+.^_`|~\w-]+$/;
 const NO_VALUE = /[^\t\x20-\x7e\x80-\xff]/;
 const LENGTH = /^\d{1,15}$/;
@@ -50,17 +51,19 @@ export function parseHttp1Head(text: string, isBodiless: boolean): Http1Head {
   const [, minor, digits] = STATUS_LINE.exec(text.slice(0, lineEnd)) ?? [];
   if (digits === undefined) throw new Http1SyntaxError("it does not begin as an answer of HTTP/1.1 does");
   const status = Number(digits);
-  if (status === SWITCHING_PROTOCOLS) throw new Http1SyntaxError("it switches to a protocol that was not asked for");
   const headers: ResponseHeaders = Object.assign(Object.create(null), { ":status": status });
   parseHttp1Fields(text, lineEnd + 2, headers);
+  if (status === SWITCHING_PROTOCOLS && headers.upgrade !== undefined) {
+    throw new Http1SyntaxError("it switches to a protocol that was not asked for");
+  }
 
-  const hasNone = isBodiless || status < 200 || status === NO_CONTENT || status === NOT_MODIFIED;
+  const hasNone = isBodiless || (status >= 100 && status < 200) || status === NO_CONTENT || status === NOT_MODIFIED;
   const body = hasNone ? 0 : bodyOf(headers);
   const connection = headers.connection?.toLowerCase();
   const isAsked = minor === "1" ? !hasToken(connection, "close") : hasToken(connection, "keep-alive");
   const keptSeconds = /(?:^|[,\s])timeout=(\d{1,9})/i.exec(String(headers["keep-alive"] ?? ""))?.[1];
   return {
-    status,
+    isInterim: status >= 100 && status < 200 && status !== SWITCHING_PROTOCOLS,
     headers,
     body,
     isKept: isAsked && body !== "rest",
@@ -121,8 +124,7 @@ function bodyOf(headers: ResponseHeaders): Http1Head["body"] {
   const length = headers["content-length"];
   if (encoding !== undefined) {
     if (length !== undefined) throw new Http1SyntaxError("it has a length and a transfer encoding");
-    if (encoding.toLowerCase() !== "chunked") throw new Http1SyntaxError("its transfer encoding is not known");
-    return "chunked";
+    return /(?:^|,)[\t ]*chunked$/i.test(encoding) ? "chunked" : "rest";
   }
   if (length === undefined) return "rest";
   if (!LENGTH.test(length)) throw new Http1SyntaxError("its length is no number");

@@ -16,8 +16,10 @@ const UNASKED = "it says what nobody has asked for";
 const LINE_END = "\r\n";
 const CR = 13;
 const LF = 10;
-/** A size in hexadecimal digits, and perhaps extensions, which mean nothing to those who do not know them. */
-const CHUNK_SIZE = /^([\da-f]{1,12})[\t ]*(?:;[\t\x20-\x7e\x80-\xff]*)?$/i;
+const WORD = "[!#$%&'*+.^_`|~\\w-]*";
+const QUOTED = '"(?:[\\t !#-\\[\\]-~\\x80-\\xff]|\\\\[\\t -~\\x80-\\xff])*"';
+/** Hexadecimal digits, and perhaps extensions, which mean nothing to those who do not know them (RFC 9112, 7.1.1). */
+const CHUNK_SIZE = new RegExp(`^([\\da-f]{1,12})(?:;${WORD}(?:=(?:${WORD}|${QUOTED}))?)*$`, "i");
 
 /**
  * Takes the answers of one connection apart, one at a time (RFC 9112): interim ones are passed over, trailers read and
@@ -95,7 +97,7 @@ export class Http1Reader {
     const text = this.#take(HEAD_END);
     if (text === undefined) return false;
     const head = parseHttp1Head(text, this.#isBodiless);
-    if (head.status < 200) return true;
+    if (head.isInterim) return true;
     const { body } = head;
     this.#left = typeof body === "number" ? body : 0;
     this.#state = body === "chunked" ? "size" : body === "rest" ? "rest" : "body";

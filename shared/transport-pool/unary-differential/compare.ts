@@ -158,3 +158,8 @@ function createPair<Script, Server extends Scripted<Script>>(options: PairOption
     own: (script, makeOptions = () => ({})) => outcomeOf(own, script, makeOptions()),
   };
 }
+
+/** How a connection broke is told in Node's words by one, and in ours by the other. */
+export function withoutWords(outcome: Outcome): Outcome {
+  return outcome.error?.startsWith("connection lost: ") ? { ...outcome, error: "connection lost" } : outcome;
+}

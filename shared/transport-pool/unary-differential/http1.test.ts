@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Outcome, startHttp1Pair } from "./compare.ts";
+import { startHttp1Pair, withoutWords } from "./compare.ts";
 import { connectAnswers } from "./connect-answers.ts";
 import { book, gzip } from "./messages.ts";
 import { close, flush, type Http1Step, reset, toHttp1 } from "./scripted-http1-server.ts";
@@ -106,11 +106,6 @@ const answers: Record<string, readonly Http1Step[]> = {
 const ENDLESS = 'the length "9007199254740993"';
 for (const [name, script] of Object.entries(connectAnswers))
   if (name !== ENDLESS) answers[`as over HTTP/2: ${name}`] = toHttp1(script);
-
-/** How a connection broke is told in Node's words by one, and in ours by the other. */
-function withoutWords(outcome: Outcome): Outcome {
-  return outcome.error?.startsWith("connection lost: ") ? { ...outcome, error: "connection lost" } : outcome;
-}
 
 for (const [name, script] of Object.entries(answers)) {
   test(`Connect over HTTP/1.1: ${name} means what it means to stock Connect`, async (t) => {
