@@ -14,10 +14,12 @@ import { trailerFlag, trailerSerialize } from "@connectrpc/connect/protocol-grpc
 import { setHeaders } from "../write-response.ts";
 import { type HeaderFields, LazyHeaders } from "./lazy-headers.ts";
 import type { UnaryDialect } from "./ordinary.ts";
+import { writeTogether } from "./write-together.ts";
 
 /** Connect's own limit, below which it does not compress. */
 const COMPRESS_MIN_BYTES = 1024;
 
+/** Of a body, to be written in one piece with its head. */
 const MOST_JOINED_BYTES = 16_384;
 
 /** What a call came to: its response message, encoded, or how it failed. */
@@ -126,7 +128,7 @@ function isTouched(headers: Headers): boolean {
   return !(headers instanceof LazyHeaders) || headers.untouched === undefined;
 }
 
-/** Writes it at once. @throws when a header or trailer cannot be written */
+/** Writes it in this turn of the event loop. @throws when a header or trailer cannot be written */
 export function writeAnswer(
   { status, header, trailer, body }: UnaryAnswer,
   response: ServerResponse | Http2ServerResponse,
@@ -141,9 +143,19 @@ export function writeAnswer(
   if (trailer !== undefined) {
     response.addTrailers(isTouched(trailer) ? Object.fromEntries(trailer) : okTrailers);
   }
-  if (body === undefined) response.end();
-  else if ("stream" in response || body.length > MOST_JOINED_BYTES) response.end(body);
-  // Node writes the head and a string in one piece, and the head and bytes in two, which costs more than the copy.
+  if (body === undefined) {
+    response.end();
+  } else if ("stream" in response) {
+    response.end(body);
+  } else {
+    if (response.socket !== null) writeTogether(response.socket);
+    endInOnePiece(response, body);
+  }
+}
+
+/** Node writes the head and a string in one piece, and the head and bytes in two, which costs more than the copy. */
+function endInOnePiece(response: ServerResponse, body: Uint8Array): void {
+  if (body.length > MOST_JOINED_BYTES) response.end(body);
   else response.end(Buffer.from(body.buffer, body.byteOffset, body.length).toString("latin1"), "latin1");
 }
 
