@@ -4,6 +4,7 @@ import type { Http1Head } from "./http1-head.ts";
 import { type Http1AnswerSink, Http1Reader } from "./http1-reader.ts";
 import { encodeHttp1Request } from "./http1-request.ts";
 import type { SentUnary, UnaryExchange } from "./unary-stream.ts";
+import { writeTogether } from "./write-together.ts";
 
 export interface Http1ConnectionOptions {
   /** What requests name as `Host`. */
@@ -64,13 +65,20 @@ export class Http1Connection implements Http1AnswerSink {
     return this.#isUsable && this.#exchange === undefined;
   }
 
-  /** Only when it is free. @throws TypeError when the request cannot be written; then nothing was sent */
-  send(exchange: UnaryExchange): SentUnary {
+  /**
+   * Only when it is free.
+   *
+   * @param isOneOfMany there may be more to send in this turn of the event loop, on other connections
+   * @throws TypeError when the request cannot be written; then nothing was sent
+   */
+  send(exchange: UnaryExchange, isOneOfMany: boolean): SentUnary {
     const request = encodeHttp1Request(exchange, this.#options.host);
     this.#exchange = exchange;
     this.#reader.begin(exchange.method === "HEAD");
-    this.#socket?.ref();
-    this.#socket?.write(request);
+    const socket = this.#socket;
+    socket?.ref();
+    if (socket !== undefined && isOneOfMany) writeTogether(socket, request);
+    else socket?.write(request);
     return new SentCall(this, exchange);
   }
 

@@ -125,11 +125,16 @@ export function createHttp1Subchannel(options: Http1SubchannelOptions): Http1Sub
     if (index !== -1) free.splice(index, 1);
   }
 
+  /** Those on which there is a call, or is about to be one. */
+  function busyConnections(): number {
+    return connections.size - free.length;
+  }
+
   function sendOn(connection: Http1Connection, exchange: UnaryExchange): SentUnary {
     // It may have been lost since it was handed over.
     if (!connection.isFree()) throw notSent(new Error("the peer closed the connection"));
     try {
-      return connection.send(exchange);
+      return connection.send(exchange, busyConnections() > 1);
     } catch (error) {
       onFree(connection);
       throw error;
@@ -167,7 +172,7 @@ export function createHttp1Subchannel(options: Http1SubchannelOptions): Http1Sub
     checkAlive() {
       // A connection carries one call: whoever gave up on that has closed it.
     },
-    openCalls: () => agent.openCalls() + streamsWithoutSocket + waiters.size() + connections.size - free.length,
+    openCalls: () => agent.openCalls() + streamsWithoutSocket + waiters.size() + busyConnections(),
     connections: () => sockets.size(),
     async close(timeoutMs) {
       clearTimeout(probeTimer);
