@@ -12,15 +12,12 @@ import { codeToHttpStatus, errorToJsonBytes, trailerMux } from "@connectrpc/conn
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import { trailerFlag, trailerSerialize } from "@connectrpc/connect/protocol-grpc-web";
 import { setHeaders } from "../write-response.ts";
+import { endTogether } from "./end-together.ts";
 import { type HeaderFields, LazyHeaders } from "./lazy-headers.ts";
 import type { UnaryDialect } from "./ordinary.ts";
-import { writeTogether } from "./write-together.ts";
 
 /** Connect's own limit, below which it does not compress. */
 const COMPRESS_MIN_BYTES = 1024;
-
-/** Of a body, to be written in one piece with its head. */
-const MOST_JOINED_BYTES = 16_384;
 
 /** What a call came to: its response message, encoded, or how it failed. */
 export type Outcome = Uint8Array | ConnectError;
@@ -143,20 +140,9 @@ export function writeAnswer(
   if (trailer !== undefined) {
     response.addTrailers(isTouched(trailer) ? Object.fromEntries(trailer) : okTrailers);
   }
-  if (body === undefined) {
-    response.end();
-  } else if ("stream" in response) {
-    response.end(body);
-  } else {
-    if (response.socket !== null) writeTogether(response.socket);
-    endInOnePiece(response, body);
-  }
-}
-
-/** Node writes the head and a string in one piece, and the head and bytes in two, which costs more than the copy. */
-function endInOnePiece(response: ServerResponse, body: Uint8Array): void {
-  if (body.length > MOST_JOINED_BYTES) response.end(body);
-  else response.end(Buffer.from(body.buffer, body.byteOffset, body.length).toString("latin1"), "latin1");
+  if (body === undefined) response.end();
+  else if ("stream" in response) response.end(body);
+  else endTogether(response, body);
 }
 
 /** What Connect says of a failure that is no ConnectError. */
