@@ -1,4 +1,8 @@
+import { AsyncLocalStorage } from "node:async_hooks";
 import type { ServerResponse } from "node:http";
+
+// What one call begins is about others too.
+const outsideOfCalls = AsyncLocalStorage.snapshot();
 
 interface Ending {
   readonly response: ServerResponse;
@@ -15,7 +19,7 @@ const MOST_JOINED_BYTES = 16_384;
  * cost a fraction of that. (Corking the socket would not do: the end of a response uncorks it.)
  */
 export function endTogether(response: ServerResponse, body: Uint8Array): void {
-  if (waiting.push({ response, body }) === 1) setImmediate(endAll);
+  if (waiting.push({ response, body }) === 1) outsideOfCalls(setImmediate, endAll);
 }
 
 function endAll(): void {

@@ -100,10 +100,11 @@ export function createHttp1Subchannel(options: Http1SubchannelOptions): Http1Sub
     const connection = new Http1Connection({ host: authority, idleTimeoutMs, onFree, onUnusable });
     try {
       const socket = await dialForCall((bytes) => connection.received(bytes));
-      connections.add(connection);
       connection.attach(socket);
+      if (!connection.isFree()) throw notSent(new Error("the peer closed the connection"));
+      connections.add(connection);
       if (state === "shutdown") connection.close();
-      onFree(connection);
+      else onFree(connection);
     } catch (error) {
       waiters.rejectFirst(() => error as Error);
     }
@@ -143,7 +144,7 @@ export function createHttp1Subchannel(options: Http1SubchannelOptions): Http1Sub
 
   async function sendLater(exchange: UnaryExchange, signal: AbortSignal): Promise<SentUnary> {
     const waiting = waiters.add(signal);
-    void addConnection();
+    void outsideOfCalls(addConnection);
     return sendOn(await waiting, exchange);
   }
 
@@ -177,6 +178,8 @@ export function createHttp1Subchannel(options: Http1SubchannelOptions): Http1Sub
     async close(timeoutMs) {
       clearTimeout(probeTimer);
       if (state !== "shutdown") setState("shutdown");
+      // As over HTTP/2: what has not been sent goes another way, if there is one.
+      waiters.rejectAll(() => notSent(new Error("it is not called any more")));
       agent.isClosing = true;
       const closed = sockets.closed();
       agent.closeIdle();

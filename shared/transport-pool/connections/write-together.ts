@@ -1,4 +1,8 @@
+import { AsyncLocalStorage } from "node:async_hooks";
 import type { Socket } from "node:net";
+
+// What one call begins is about others too.
+const outsideOfCalls = AsyncLocalStorage.snapshot();
 
 interface Write {
   readonly socket: Socket;
@@ -13,7 +17,7 @@ const waiting: Write[] = [];
  * cost a fraction of that.
  */
 export function writeTogether(socket: Socket, bytes: Uint8Array): void {
-  if (waiting.push({ socket, bytes }) === 1) setImmediate(writeAll);
+  if (waiting.push({ socket, bytes }) === 1) outsideOfCalls(setImmediate, writeAll);
 }
 
 function writeAll(): void {
