@@ -33,7 +33,8 @@ export function createHttp1Server(config: ServerConfig, handler: RequestHandler)
     (request, response) => {
       responses.add(response);
       if (isAnnounced) response.shouldKeepAlive = false;
-      response.once("close", () => {
+      // There is but one: what `once` wraps around a listener would be made for nothing with each call.
+      response.on("close", () => {
         responses.delete(response);
         // A response whose headers had gone out before the drain has promised to keep the connection.
         if (isDraining) request.socket.end();

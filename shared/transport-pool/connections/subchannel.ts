@@ -3,7 +3,7 @@ import type { ClientHttp2Stream, OutgoingHttpHeaders } from "node:http2";
 import type { EndSignal } from "../policies/call-end.ts";
 import type { ConnectBackoff } from "./connect-backoff.ts";
 import type { Http2ConnectionOptions, OpenConnection, RequestOptions } from "./http2-connection.ts";
-import type { UnaryExchange, UnaryStream } from "./unary-stream.ts";
+import type { SentUnary, UnaryExchange } from "./unary-stream.ts";
 
 /**
  * gRPC's connectivity states (connectivity-semantics-and-api.md). After a failed attempt it stays `transient_failure`,
@@ -26,6 +26,13 @@ export interface Subchannel {
   openCalls(): number;
   /** Connections in use, and those that still finish their calls. */
   connections(): number;
+  /**
+   * Sends a unary call: at once when a connection has room, else as soon as one has. Fails with an `unsent` error when
+   * there is none to be had.
+   *
+   * @param signal fires when the call has ended, well or not
+   */
+  send(exchange: UnaryExchange, signal: EndSignal): SentUnary | Promise<SentUnary>;
   /** No new calls; open ones may go on for `timeoutMs`, then they fail with CANCELED. Never rejects. */
   close(timeoutMs: number): Promise<void>;
 }
@@ -39,11 +46,9 @@ export interface Http2Subchannel extends Subchannel {
    * @param signal fires when the call has ended, well or not
    */
   request(headers: OutgoingHttpHeaders, options: RequestOptions, signal?: AbortSignal): Promise<ClientHttp2Stream>;
-  /** Sends a unary call likewise, at once when there is room. */
-  send(exchange: UnaryExchange, signal: EndSignal): UnaryStream | Promise<UnaryStream>;
 }
 
-/** One whose calls are requests of an HTTP/1.1 agent. */
+/** One whose streams are requests of an HTTP/1.1 agent; unary calls have connections of their own. */
 export interface Http1Subchannel extends Subchannel {
   readonly agent: Agent;
   /** What requests name as `Host`. */

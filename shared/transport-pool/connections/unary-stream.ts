@@ -26,14 +26,17 @@ export interface UnaryExchange {
   onError(reason: unknown): void;
 }
 
-/** The stream that carries a unary call. */
-export interface UnaryStream extends SupervisedStream {
+/** A unary call that has been sent. */
+export interface SentUnary {
   /** The call has ended on this side: its peer is told, whatever the reason, that it was cancelled. */
   cancel(): void;
   /** No further data until `resume`. */
   pause(): void;
   resume(): void;
 }
+
+/** The stream that carries a unary call. */
+export interface UnaryStream extends SupervisedStream, SentUnary {}
 
 /** What is the same for all the calls of a connection. */
 export interface UnaryStreamOptions {

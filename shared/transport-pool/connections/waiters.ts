@@ -6,6 +6,7 @@ export interface Waiters<T> {
   add(signal: EndSignal | undefined): Promise<T>;
   resolveFirst(value: T): void;
   resolveAll(value: T): void;
+  rejectFirst(makeError: () => Error): void;
   rejectAll(makeError: () => Error): void;
   size(): number;
 }
@@ -58,6 +59,9 @@ export function createWaiters<T>(): Waiters<T> {
     },
     resolveAll(value) {
       for (const waiter of takeAll()) waiter.resolve(value);
+    },
+    rejectFirst(makeError) {
+      waiters.values().next().value?.reject(makeError());
     },
     rejectAll(makeError) {
       for (const waiter of takeAll()) waiter.reject(makeError());

@@ -6,7 +6,7 @@ import { validateResponseWithCompression, validateTrailer } from "@connectrpc/co
 import { frameMessages } from "#shared/streams";
 import { errorFromNode } from "../connections/node-errors.ts";
 import type { Http2Subchannel } from "../connections/subchannel.ts";
-import type { ResponseHeaders, UnaryExchange, UnaryStream } from "../connections/unary-stream.ts";
+import type { ResponseHeaders, SentUnary, UnaryExchange } from "../connections/unary-stream.ts";
 import { acceptCompression } from "../unary/answer.ts";
 import type { BodyFlow } from "../unary/body.ts";
 import { isPlainHeader, isPlainTrailer } from "../unary/grpc-answer.ts";
@@ -35,7 +35,7 @@ export async function exchange(
 ): Promise<StreamResponse> {
   const { signal } = request;
   const { promise, resolve, reject } = Promise.withResolvers<StreamResponse>();
-  let stream: UnaryStream | undefined;
+  let stream: SentUnary | undefined;
   let answer: Answer | undefined;
   let received: IncomingHttpHeaders | undefined;
   let isOver = false;
@@ -57,7 +57,7 @@ export async function exchange(
     fail(errorFromNode(signal.reason));
   }
 
-  function opened(one: UnaryStream): void {
+  function opened(one: SentUnary): void {
     stream = one;
     if (isOver) one.cancel();
   }

@@ -2,8 +2,8 @@ import type { IncomingHttpHeaders } from "node:http2";
 import type { UnaryRequest, UnaryResponse } from "@connectrpc/connect";
 import { unreadBytes } from "#shared/unread";
 import { errorFromNode } from "../connections/node-errors.ts";
-import type { Http2Subchannel } from "../connections/subchannel.ts";
-import type { ResponseHeaders, UnaryExchange, UnaryStream } from "../connections/unary-stream.ts";
+import type { Subchannel } from "../connections/subchannel.ts";
+import type { ResponseHeaders, SentUnary, UnaryExchange } from "../connections/unary-stream.ts";
 import { type EndSignal, endOf } from "../policies/call-end.ts";
 import type { Answer, AnswerContext, UnaryMethod } from "./answer.ts";
 import { rawHeadersOf } from "./request-headers.ts";
@@ -16,27 +16,27 @@ export function exchange(
   request: UnaryRequest,
   path: string,
   method: UnaryMethod,
-  subchannel: Http2Subchannel,
+  subchannel: Pick<Subchannel, "send">,
 ): Promise<UnaryResponse> {
   return new Promise((resolve, reject) => {
     const signal = endOf(request);
     try {
       signal.throwIfAborted();
-      const sent = {
+      const toSend = {
         method: method.httpMethod(request),
         path,
         headers: rawHeadersOf(request, method.omit),
         body: method.serialize(request.message),
         isUnread: unreadBytes(request.message) !== undefined,
       };
-      new Exchange(sent, method, { signal, resolve, reject }).begin(subchannel);
+      new Exchange(toSend, method, { signal, resolve, reject }).begin(subchannel);
     } catch (error) {
       reject(errorFromNode(error));
     }
   });
 }
 
-type Sent = Pick<UnaryExchange & AnswerContext, "method" | "path" | "headers" | "body" | "isUnread">;
+type ToSend = Pick<UnaryExchange & AnswerContext, "method" | "path" | "headers" | "body" | "isUnread">;
 
 interface Call {
   readonly signal: EndSignal;
@@ -54,11 +54,11 @@ class Exchange implements UnaryExchange, AnswerContext {
   readonly #call: Call;
   readonly #answer: Answer;
   readonly #onAbort = () => this.#failToSend(this.#call.signal.reason);
-  #stream: UnaryStream | undefined;
+  #sent: SentUnary | undefined;
   #trailers: IncomingHttpHeaders | undefined;
   #isOver = false;
 
-  constructor({ method, path, headers, body, isUnread }: Sent, protocol: UnaryMethod, call: Call) {
+  constructor({ method, path, headers, body, isUnread }: ToSend, protocol: UnaryMethod, call: Call) {
     this.method = method;
     this.path = path;
     this.headers = headers;
@@ -68,14 +68,14 @@ class Exchange implements UnaryExchange, AnswerContext {
     this.#answer = protocol.expect(this);
   }
 
-  begin(subchannel: Http2Subchannel): void {
+  begin(subchannel: Pick<Subchannel, "send">): void {
     const { signal } = this.#call;
     signal.addEventListener("abort", this.#onAbort);
     try {
       const opening = subchannel.send(this, signal);
       if (opening instanceof Promise) {
         opening.then(
-          (stream) => this.#opened(stream),
+          (sent) => this.#opened(sent),
           (reason) => this.#failToSend(reason),
         );
       } else this.#opened(opening);
@@ -113,16 +113,16 @@ class Exchange implements UnaryExchange, AnswerContext {
   fail(reason: unknown): void {
     if (this.#isOver) return;
     this.#over();
-    this.#stream?.cancel();
+    this.#sent?.cancel();
     this.#call.reject(reason);
   }
 
   pause(): void {
-    this.#stream?.pause();
+    this.#sent?.pause();
   }
 
   resume(): void {
-    this.#stream?.resume();
+    this.#sent?.resume();
   }
 
   #succeed(response: UnaryResponse): void {
@@ -140,8 +140,8 @@ class Exchange implements UnaryExchange, AnswerContext {
     this.fail(errorFromNode(reason));
   }
 
-  #opened(stream: UnaryStream): void {
-    this.#stream = stream;
-    if (this.#isOver) stream.cancel();
+  #opened(sent: SentUnary): void {
+    this.#sent = sent;
+    if (this.#isOver) sent.cancel();
   }
 }

@@ -24,6 +24,7 @@ import { runUnary } from "./run-unary.ts";
 
 export interface UnaryTransportOptions {
   readonly protocol: "grpc" | "connect";
+  readonly http: ServiceConfig["http"];
   readonly readMaxBytes: ServiceConfig["readMaxBytes"];
   /** What the URLs of calls begin with. */
   readonly origin: string;
@@ -44,12 +45,13 @@ interface KnownMethod {
 const createMethod = { grpc: createGrpcMethod, connect: createConnectMethod } as const;
 
 /**
- * Unary calls over HTTP/2 without what stock Connect spends on them: whatever is the same for each call of a method is
+ * Unary calls without what stock Connect spends on them: whatever is the same for each call of a method is
  * made once, and the good answer is read without a single async iterable. Whoever looks at it from outside sees no
  * difference: requests, answers, errors and interceptors are Connect's.
  */
 export function createUnary({
   protocol,
+  http,
   readMaxBytes,
   origin,
   interceptors,
@@ -71,9 +73,9 @@ export function createUnary({
     const spoken = createMethod[protocol](method, readMaxBytes);
     const { pathname } = new URL(url);
     const last: Next = (request: UnaryRequest | StreamRequest) => {
-      const { subchannel, address } = takeEndpoint();
-      if (request.stream || !("send" in subchannel)) throw new TypeError(`${address} is not called by HTTP/2`);
-      const path = request.url === url ? pathname : pathOf(request.url, origin);
+      const { subchannel } = takeEndpoint();
+      if (request.stream) throw new TypeError(`${method.name} is not a stream`);
+      const path = request.url === url ? pathname : pathOf(request.url, http === "2" ? origin : undefined);
       return exchange(request, path, spoken, subchannel);
     };
     const next = interceptors.reduceRight((inner, interceptor) => interceptor(inner), last);
@@ -121,10 +123,13 @@ export function headersOf(
   return { raw, made };
 }
 
-/** Of a URL that an interceptor has put in place of the method's own. */
-export function pathOf(url: string, origin: string): string {
+/**
+ * Of a URL that an interceptor has put in place of the method's own. Stock Connect lets it name another origin over
+ * HTTP/1.1, where an agent chooses the peer.
+ */
+export function pathOf(url: string, origin: string | undefined): string {
   const { pathname, search, origin: other } = new URL(url);
-  if (other !== origin) {
+  if (origin !== undefined && other !== origin) {
     const message = `cannot make a request to ${other}: the http2 session is connected to ${origin}`;
     throw new ConnectError(message, Code.Internal);
   }
