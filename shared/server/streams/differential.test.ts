@@ -367,6 +367,25 @@ async function leave({ client }: Side, path: string, script: string, code: numbe
   await answerOf(stream);
 }
 
+for (const ends of [true, false]) {
+  test(`what a handler has left reading ends with its call, whose caller has ${ends ? "" : "not "}ended`, async (t) => {
+    const pair = await startPair(t);
+    const heard = await Promise.all(
+      pair.map(async (side) => {
+        const stream = side.client.open(CHAT, { ...GRPC, "x-leave-reading": "1" });
+        const answer = answerOf(stream);
+        stream.write(texts("say:a"));
+        if (ends) stream.end();
+        const { trailers } = await answer;
+        assert.equal(trailers["grpc-status"], "0");
+        await settle(side);
+        return side.seen.heard;
+      }),
+    );
+    assert.deepEqual(heard[0], heard[1]);
+  });
+}
+
 test("a caller that goes silent in the middle of its messages has its deadline", async (t) => {
   const pair = await startPair(t);
   for (const path of [EXPAND, COLLECT, CHAT]) {

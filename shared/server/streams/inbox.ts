@@ -1,4 +1,4 @@
-import type { ServerHttp2Stream } from "node:http2";
+import { constants, type ServerHttp2Stream } from "node:http2";
 import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import {
   pipe,
@@ -110,9 +110,9 @@ export class Inbox implements AsyncIterable<Message>, AsyncIterator<Message, und
   }
 
   #end(): void {
-    const { stream } = this.#options;
-    // A reset ends the readable side too, and is no end of the messages.
-    if (stream.closed || stream.aborted) this.fail(hangUpError());
+    const { rstCode = constants.NGHTTP2_NO_ERROR } = this.#options.stream;
+    // A reset ends the readable side too. Without an error it is our own, of a call that has been answered.
+    if (rstCode !== constants.NGHTTP2_NO_ERROR) this.fail(hangUpError());
     else if (this.#decoder.isBetweenMessages()) {
       this.#stop("ended");
       this.#wake();

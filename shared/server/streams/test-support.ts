@@ -39,6 +39,11 @@ export function scriptedHandlers(seen: Seen) {
     },
     async *chat(requests: AsyncIterable<Text>, context: HandlerContext) {
       count(context);
+      if (context.requestHeader.has("x-leave-reading")) {
+        void readAll(requests, seen);
+        yield { value: "not waiting for more" };
+        return;
+      }
       try {
         for await (const { value } of requests) yield* run(value, context);
         seen.heard.push("all");
@@ -56,6 +61,15 @@ export function scriptedHandlers(seen: Seen) {
       return { value: said.join(" ") };
     },
   };
+}
+
+async function readAll(requests: AsyncIterable<Text>, { heard }: Seen): Promise<void> {
+  try {
+    for await (const { value } of requests) heard.push(`read ${value}`);
+    heard.push("read all");
+  } catch (error) {
+    heard.push(`reading failed ${ConnectError.from(error).code}`);
+  }
 }
 
 async function* act(step: string, context: HandlerContext, { heard }: Seen): AsyncGenerator<Text> {
