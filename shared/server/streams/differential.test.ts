@@ -47,7 +47,15 @@ async function startPair(t: TestContext): Promise<Pair> {
   async function start(fast_path: boolean): Promise<Side> {
     const seen: Seen = { shortened: 0, heard: [] };
     const server = await startServer(t, {
-      routes: (router) => router.service(EchoService, { ...echo, ...scriptedHandlers(seen) }),
+      routes: (router) =>
+        router.service(EchoService, {
+          ...echo,
+          ...scriptedHandlers(seen),
+          echo({ value }, { responseHeader }) {
+            if (value === "unwritable") responseHeader.set("transfer-encoding", "close");
+            return { value };
+          },
+        }),
       fastify: (fastify) => {
         fastify.addHook("onRequest", async (_, reply) => {
           reply.header("x-hook", "set");
@@ -87,6 +95,11 @@ const scripts = [
   "metadata;fail:10",
   "say:a;wait;metadata;fail:10",
   "seen",
+  ...["connection", "te", "date"].flatMap((name) => [
+    `unwritable:${name};say:a;say:b`,
+    `listen;unwritable:${name}`,
+    `unwritable:${name};fail:3`,
+  ]),
   "listen;say:a",
   "listen;say:a;fail:3",
   "throw",
@@ -397,6 +410,21 @@ test("a caller that goes silent in the middle of its messages has its deadline",
     const [mine, stock] = await Promise.all(answers);
     assert.deepEqual(comparable(mine as Answer), comparable(stock as Answer), path);
     assert.equal(mine?.trailers["grpc-status"], "4");
+  }
+});
+
+test("a header that HTTP/2 does not have fails its call, is logged, and the connection goes on", async (t) => {
+  const pair = await startPair(t);
+  for (const { client, server, seen } of pair) {
+    for (const script of ["unwritable:transfer-encoding;listen;say:a", "unwritable:transfer-encoding;fail:3"]) {
+      const { status } = await client.call(EXPAND, GRPC, texts(script));
+      assert.equal(status, 500);
+      await server.log.line({ level: "error", method: EXPAND.slice(1), msg: "call cannot be answered" });
+    }
+    assert.ok(seen.heard.some((word) => word.startsWith("aborted")));
+    const unary = await client.call(EXPAND.replace("Expand", "Echo"), GRPC, texts("unwritable"));
+    assert.equal(unary.status, 500);
+    assert.equal((await client.call(EXPAND, GRPC, texts("say:a"))).trailers["grpc-status"], "0");
   }
 });
 

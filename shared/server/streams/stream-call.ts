@@ -87,7 +87,7 @@ export class StreamCall implements StreamInfo {
       await this.#answer();
     } catch (error) {
       const failure = this.#options.giveUp(error);
-      this.#abort(error);
+      this.#abort(OVER);
       this.#end(() => failure);
     }
   }

@@ -111,6 +111,10 @@ async function* act(step: string, context: HandlerContext, { heard }: Seen): Asy
       responseTrailer.append("x-end", "3");
       responseTrailer.append("x-end", "4");
       return;
+    case "unwritable":
+      // HTTP/2 has no such header.
+      responseHeader.set(argument, "close");
+      return;
     case "listen":
       signal.addEventListener("abort", () => heard.push(`aborted: ${ConnectError.from(signal.reason).code}`));
       return;
