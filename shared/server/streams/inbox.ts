@@ -34,6 +34,7 @@ export class Inbox implements AsyncIterable<Message>, AsyncIterator<Message, und
   #failure: { readonly reason: unknown } | undefined;
   #waiting: PromiseWithResolvers<Result> | undefined;
   #odd: AsyncIterator<Message> | undefined;
+  readonly #again = () => this.next();
   readonly #onData = (chunk: Buffer) => this.#read(chunk);
   readonly #onEnd = () => this.#end();
 
@@ -48,7 +49,7 @@ export class Inbox implements AsyncIterable<Message>, AsyncIterator<Message, und
 
   next(): Promise<Result> {
     // As a generator has it, one step waits for the other.
-    if (this.#waiting !== undefined) return this.#waiting.promise.then(() => this.next());
+    if (this.#waiting !== undefined) return this.#waiting.promise.then(this.#again, this.#again);
     const bytes = this.#messages[this.#next];
     if (bytes !== undefined) {
       this.#next++;
