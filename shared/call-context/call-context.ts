@@ -31,8 +31,12 @@ export function currentCall(): CallContext | undefined {
 }
 
 /** Runs `work`, and all that it starts, as part of the call. */
-export function runInCall<T>(call: CallContext, work: () => T): T {
-  return storage.run(call, work);
+export function runInCall<Arguments extends unknown[], T>(
+  call: CallContext,
+  work: (...args: Arguments) => T,
+  ...args: Arguments
+): T {
+  return storage.run(call, work, ...args);
 }
 
 /**

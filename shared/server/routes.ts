@@ -26,6 +26,8 @@ export interface RoutesOptions {
   readonly readiness: Readiness;
   readonly routes: Routes;
   readonly interceptors: Interceptor[];
+  /** Whether anything else than routes was added to Fastify. */
+  readonly hasHooks: boolean;
   /** Ends streams of the platform's own, so that they do not hold a shutdown. */
   readonly closing: AbortSignal;
   /** Ends every call. */
@@ -37,7 +39,7 @@ const jsonOptions: object = { textDecoder: new TextDecoder("utf-8", { fatal: tru
 
 /** The service's routes, health and reflection, served in all of Connect's protocols. */
 export function addRoutes(fastify: FastifyInstance, options: RoutesOptions): void {
-  const { config, logger, readiness, interceptors, closing, shutdown } = options;
+  const { config, logger, readiness, interceptors, hasHooks, closing, shutdown } = options;
 
   const acceptCompression = [compressionGzip, compressionBrotli];
   const recorded = recordMethods(
@@ -56,7 +58,7 @@ export function addRoutes(fastify: FastifyInstance, options: RoutesOptions): voi
   addHealth(router, { readiness, services: [...served].map(({ typeName }) => typeName), closing });
   addReflection(router, { services: () => router.handlers.map(({ service }) => service), closing });
   const common = { config, logger, interceptors, acceptCompression, shutdown };
-  const unaryRouteOf = createUnaryRoutes({ ...common, methods: recorded.unary, jsonOptions });
+  const unaryRouteOf = createUnaryRoutes({ ...common, methods: recorded.unary, jsonOptions, hasHooks });
   const streamRouteOf = createStreamRoutes({ ...common, methods: recorded.streams });
   const shortRouteOf: ShortRouteOf = (handler, handOn) =>
     config.fastPath ? (unaryRouteOf(handler, handOn) ?? streamRouteOf(handler, handOn)) : undefined;

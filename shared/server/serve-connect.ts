@@ -11,6 +11,7 @@ import { giveUp } from "./give-up.ts";
 import { hangUpError } from "./hang-up.ts";
 import { readBody } from "./read-body.ts";
 import { cutTimeout } from "./timeout-headers.ts";
+import { contentTypes } from "./unary/ordinary.ts";
 import type { HandOn, ShortRouteOf } from "./unary/serve-unary.ts";
 import { toUniversalRequest } from "./universal-request.ts";
 import { blameCaller } from "./unreadable-request.ts";
@@ -35,7 +36,10 @@ export function serveConnect(fastify: FastifyInstance, options: ServeConnectOpti
   fastify.register((scope, _options, done) => {
     // The handlers read the body themselves, and refuse content types in their protocols' ways.
     scope.removeAllContentTypeParsers();
-    scope.addContentTypeParser("*", (_request, _payload, done) => done(null));
+    // By their names also, since Fastify remembers nothing of what it finds for an asterisk.
+    for (const types of [[...contentTypes], "*"]) {
+      scope.addContentTypeParser(types, (_request, _payload, done) => done(null));
+    }
     for (const handler of options.handlers) {
       const handOn: HandOn = (request, reply, body) => void answer(handler, request, reply, options, body);
       const short = options.shortRouteOf(handler, handOn);

@@ -74,6 +74,7 @@ export function createServer(options: ServerOptions): Server {
     readiness,
     routes,
     interceptors: serverInterceptors({ logger, domain: config.name, admission, validate, own: interceptors }),
+    hasHooks: options.fastify !== undefined,
     closing: closing.signal,
     shutdown: shutdown.signal,
   });

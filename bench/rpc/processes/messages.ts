@@ -12,6 +12,8 @@ export interface Asks {
   /** User and system time so far, in microseconds. */
   readonly cpu: { readonly ask: object; readonly answer: number };
   readonly memory: { readonly ask: object; readonly answer: Memory };
+  /** Bytes of the heap after a collection. */
+  readonly heap: { readonly ask: { readonly collect: "all" | "young" }; readonly answer: number };
 }
 
 export type Limit = { readonly ms: number } | { readonly calls: number };

@@ -7,10 +7,11 @@ import {
   type UnaryRequest,
 } from "@connectrpc/connect";
 import { codeToString } from "@connectrpc/connect/protocol-connect";
-import { currentCall, runInCall } from "#shared/call-context";
-import type { Logger } from "#shared/logging";
+import { currentCall } from "#shared/call-context";
+import { callFields, type Logger } from "#shared/logging";
 import { watchItems } from "#shared/streams";
 import { type CallInfo, type CallLog, callInfoKey } from "../call-info.ts";
+import { callNext } from "./call-next.ts";
 import { isPlatformService } from "./platform-services.ts";
 
 /** Failures that are the server's, not the caller's. */
@@ -23,22 +24,25 @@ const serverFaults: ReadonlySet<Code> = new Set([Code.Unknown, Code.Internal, Co
  * The line is written when the transport has written its last, since an answer can still fail when it is encoded.
  */
 export function accessLogInterceptor(logger: Logger): Interceptor {
-  return (next) => async (request) => {
+  return (next) => (request) => {
     const info = request.contextValues.get(callInfoKey);
     if (info === undefined) return next(request);
     const ending = new Ending(logger, request, info);
     info.log = ending;
-    try {
-      const response = await next(
-        request.stream ? ({ ...request, message: ending.received(request.message) } as StreamRequest) : request,
-      );
-      if (response.stream) return { ...response, message: ending.sent(response.message) } as StreamResponse;
-      ending.isDone = true;
-      return response;
-    } catch (error) {
-      ending.failure = error;
-      throw error;
-    }
+    const seen = request.stream
+      ? ({ ...request, message: ending.received(request.message) } as StreamRequest)
+      : request;
+    return callNext(next, seen).then(
+      (response) => {
+        if (response.stream) return { ...response, message: ending.sent(response.message) } as StreamResponse;
+        ending.isDone = true;
+        return response;
+      },
+      (error) => {
+        ending.failure = error;
+        throw error;
+      },
+    );
   };
 }
 
@@ -95,6 +99,8 @@ class Ending implements CallLog {
   ended(answeredError: () => ConnectError | undefined): void {
     const { code, isOurs, err } = this.#outcome(answeredError);
     const line = {
+      // The transport ends a call outside of it.
+      ...callFields(this.#call),
       method: this.#method,
       caller: this.#call?.caller,
       code: code === undefined ? "ok" : codeToString(code),
@@ -102,12 +108,6 @@ class Ending implements CallLog {
       peer: this.#info.peer,
       ...(err === undefined ? {} : { err }),
     };
-    // The transport ends a call outside of it.
-    if (this.#call === undefined) this.#write(line, isOurs);
-    else runInCall(this.#call, () => this.#write(line, isOurs));
-  }
-
-  #write(line: object, isOurs: boolean): void {
     if (isOurs) this.#logger.error(line, "call failed");
     else if (isPlatformService(this.#method)) this.#logger.debug(line, "call");
     else this.#logger.info(line, "call");

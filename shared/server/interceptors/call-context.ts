@@ -1,14 +1,17 @@
 import type { Interceptor, StreamRequest, StreamResponse, UnaryRequest } from "@connectrpc/connect";
 import { type CallContext, iterateInCall, readContextHeaders, runInCall } from "#shared/call-context";
 import { callInfoKey } from "../call-info.ts";
+import { callNext } from "./call-next.ts";
 
 /** Makes the incoming call what `currentCall()` answers in the handler and in all that it starts. */
-export const callContextInterceptor: Interceptor = (next) => async (request) => {
+export const callContextInterceptor: Interceptor = (next) => (request) => {
   const call = new IncomingCall(request);
-  if (!request.stream) return runInCall(call, () => next(request));
-  const response = await runInCall(call, () => next(request));
-  if (!response.stream) return response;
-  return { ...response, message: iterateInCall(call, response.message) } as StreamResponse;
+  const answer = runInCall(call, callNext, next, request);
+  if (!request.stream) return answer;
+  return answer.then((response) => {
+    if (!response.stream) return response;
+    return { ...response, message: iterateInCall(call, response.message) } as StreamResponse;
+  });
 };
 
 class IncomingCall implements CallContext {

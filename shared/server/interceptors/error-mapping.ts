@@ -2,6 +2,7 @@ import { ConnectError, type Interceptor, type StreamResponse } from "@connectrpc
 import { DomainError, peerOf, toConnectError } from "#shared/errors";
 import type { Logger } from "#shared/logging";
 import { watchItems } from "#shared/streams";
+import { callNext } from "./call-next.ts";
 
 /**
  * What a handler throws, as the wire shall have it: a DomainError with its code and details, a ConnectError as it is,
@@ -25,14 +26,16 @@ export function errorMappingInterceptor(logger: Logger, domain: string): Interce
     return toConnectError(error, domain);
   }
 
-  return (next) => async (request) => {
-    try {
-      const response = await next(request);
+  return (next) => (request) => {
+    const fail = (error: unknown): never => {
+      throw mapped(error, request.signal);
+    };
+    const answer = callNext(next, request);
+    if (!request.stream) return answer.catch(fail);
+    return answer.then((response) => {
       if (!response.stream) return response;
       const message = watchItems(response.message, { onError: (error) => mapped(error, request.signal) });
       return { ...response, message } as StreamResponse;
-    } catch (error) {
-      throw mapped(error, request.signal);
-    }
+    }, fail);
   };
 }

@@ -15,13 +15,13 @@ const ruled = new RuledMessages();
  *
  * @throws CompilationError for rules that do not compile, which the error mapping makes `internal`
  */
-export const validationInterceptor: Interceptor = (next) => async (request) => {
+export const validationInterceptor: Interceptor = (next) => (request) => {
   const { input } = request.method;
+  if (!ruled.has(input)) return next(request);
   if (!request.stream) {
     validate(input, request.message);
     return next(request);
   }
-  if (!ruled.has(input)) return next(request);
   const message = watchItems(request.message, {
     onItem(item) {
       validate(input, item);
@@ -32,7 +32,6 @@ export const validationInterceptor: Interceptor = (next) => async (request) => {
 };
 
 function validate(schema: DescMessage, message: Message): void {
-  if (!ruled.has(schema)) return;
   const result = validator.validate(schema, message);
   if (result.kind === "valid") return;
   if (result.kind === "error") throw result.error;

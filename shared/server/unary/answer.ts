@@ -3,7 +3,6 @@ import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
 import {
   type Compression,
-  encodeEnvelope,
   encodeEnvelopes,
   envelopeCompress,
   mergeNonProtocolHeaders,
@@ -18,6 +17,9 @@ import type { UnaryDialect } from "./ordinary.ts";
 
 /** Connect's own limit, below which it does not compress. */
 export const COMPRESS_MIN_BYTES = 1024;
+
+/** Flags, and the length of the message. */
+const PREFIX_BYTES = 5;
 
 /** What a call came to: its response message, encoded, or how it failed. */
 export type Outcome = Uint8Array | ConnectError;
@@ -66,7 +68,7 @@ export function toAnswer(outcome: Outcome, options: AnswerOptions): UnaryAnswer 
   if (dialect.protocol === "grpc") {
     if (message === undefined) return { status: 200, header, trailer };
     if (compression === null || message.length < COMPRESS_MIN_BYTES) {
-      return { status: 200, header, trailer, body: encodeEnvelope(0, message) };
+      return { status: 200, header, trailer, body: framed(message) };
     }
     return compressed([{ flags: 0, data: message }], compression).then((body) => ({
       status: 200,
@@ -81,6 +83,15 @@ export function toAnswer(outcome: Outcome, options: AnswerOptions): UnaryAnswer 
     return { status: 200, header, body: encodeEnvelopes(...envelopes) };
   }
   return compressed(envelopes, compression).then((body) => ({ status: 200, header, body }));
+}
+
+/** A message of gRPC that is not compressed. */
+function framed(message: Uint8Array): Uint8Array {
+  const bytes = Buffer.allocUnsafe(PREFIX_BYTES + message.length);
+  bytes[0] = 0;
+  bytes.writeUInt32BE(message.length, 1);
+  bytes.set(message, PREFIX_BYTES);
+  return bytes;
 }
 
 async function compressed(envelopes: { flags: number; data: Uint8Array }[], compression: Compression) {
@@ -139,7 +150,7 @@ export function writeAnswer(answer: UnaryAnswer, response: Response): void {
 export function writeHead({ status, header }: Pick<UnaryAnswer, "status" | "header">, response: Response): void {
   const fields = header instanceof LazyHeaders ? header.fields : undefined;
   if (fields !== undefined) {
-    for (const [name, value] of Object.entries(fields)) response.setHeader(name, value as string);
+    for (const name in fields) response.setHeader(name, fields[name] as string);
   } else {
     setHeaders(response, header);
   }

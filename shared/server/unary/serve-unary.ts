@@ -8,6 +8,7 @@ import type { ServerConfig } from "../config.ts";
 import { cutTimeout } from "../timeout-headers.ts";
 import type { Request } from "./answer.ts";
 import { createCompressionChoice } from "./compression-choice.ts";
+import { addHeaders } from "./hook-headers.ts";
 import { ordinaryDialect } from "./ordinary.ts";
 import type { UnaryImplementation } from "./recorded-methods.ts";
 import { RunningCalls } from "./running-calls.ts";
@@ -21,6 +22,8 @@ export interface UnaryServerOptions {
   readonly interceptors: readonly Interceptor[];
   readonly acceptCompression: Compression[];
   readonly jsonOptions: object;
+  /** Whether anything may set headers beside Connect, such as CORS. */
+  readonly hasHooks: boolean;
   /** Ends every call. */
   readonly shutdown: AbortSignal;
 }
@@ -41,7 +44,7 @@ export type ShortRouteOf = (handler: UniversalHandler, handOn: HandOn) => ShortR
  * the message whole, calls the same interceptors and the same implementation, and writes the answer whole.
  */
 export function createUnaryRoutes(options: UnaryServerOptions): ShortRouteOf {
-  const { config, logger, methods, interceptors, acceptCompression, jsonOptions, shutdown } = options;
+  const { config, logger, methods, interceptors, acceptCompression, jsonOptions, hasHooks, shutdown } = options;
   const { readMaxBytes } = config;
   const running = new RunningCalls<UnaryCall>();
   shutdown.addEventListener("abort", () => running.abort(shutdown.reason));
@@ -51,7 +54,15 @@ export function createUnaryRoutes(options: UnaryServerOptions): ShortRouteOf {
     const implementation = methods.get(descriptor);
     if (implementation === undefined) return undefined;
     const method = createUnaryMethod({ implementation, requestPath, interceptors, limits: config, jsonOptions });
-    const route: UnaryRoute = { method, readMaxBytes, jsonOptions, logger, running, handOn };
+    const route: UnaryRoute = {
+      method,
+      readMaxBytes,
+      jsonOptions,
+      logger,
+      running,
+      handOn,
+      addHeaders: hasHooks ? addHeaders : () => {},
+    };
 
     return {
       take(request, reply) {

@@ -20,7 +20,6 @@ import {
   type UnaryAnswer,
   writeAnswer,
 } from "./answer.ts";
-import { addHeaders } from "./hook-headers.ts";
 import { MessageReader, type MessageSink } from "./message-reader.ts";
 import type { UnaryDialect } from "./ordinary.ts";
 import type { RunningCall, RunningCalls } from "./running-calls.ts";
@@ -36,6 +35,8 @@ export interface UnaryRoute {
   readonly logger: Logger;
   readonly running: RunningCalls<UnaryCall>;
   readonly handOn: HandOn;
+  /** Adds what hooks have set for the answer. */
+  addHeaders(reply: FastifyReply): void;
 }
 
 export interface UnaryCallOptions {
@@ -180,7 +181,7 @@ export class UnaryCall implements UnaryInfo, RunningCall<UnaryCall>, MessageSink
       return;
     }
     this.#state = "answered";
-    addHeaders(this.#reply);
+    this.#route.addHeaders(this.#reply);
     writeAnswer(answer, response);
     // A caller that does not read it has it in our memory.
     if (this.#isLate) this.late();
