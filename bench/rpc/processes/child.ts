@@ -47,7 +47,7 @@ async function load({ scenario, limit }: Asks["load"]["ask"]): Promise<Asks["loa
 function memory(): Memory {
   const { rss } = process.memoryUsage();
   globalThis.gc?.();
-  return { rssBytes: rss, heapBytes: process.memoryUsage().heapUsed };
+  return { rssBytes: rss, heapBytes: process.memoryUsage().heapUsed, handles: process.getActiveResourcesInfo().length };
 }
 
 /** In bytes, after a collection of everything, or of what is young. */

@@ -36,6 +36,8 @@ export interface Memory {
   readonly rssBytes: number;
   /** What is left of the heap after a collection. */
   readonly heapBytes: number;
+  /** What keeps the process alive, such as sockets and timers. */
+  readonly handles: number;
 }
 
 export interface Question {
