@@ -4,6 +4,7 @@ import type { Message } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ContextValues, type HandlerContext, type StreamRequest } from "@connectrpc/connect";
 import type { Compression } from "@connectrpc/connect/protocol";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
+import type { RunningCall } from "#shared/lifecycle";
 import { LazyHeaders } from "#shared/unread";
 import type { StreamInfo } from "../call-info.ts";
 import { hangUpError } from "../hang-up.ts";
@@ -16,7 +17,6 @@ import {
   writeTrailers,
 } from "../unary/answer.ts";
 import type { UnaryDialect } from "../unary/ordinary.ts";
-import type { RunningCall } from "../unary/running-calls.ts";
 import { OVER, replace } from "../unary/unary-call.ts";
 import { isClosed, LAST_WORDS_MS } from "../write-response.ts";
 import { Inbox } from "./inbox.ts";

@@ -2,6 +2,7 @@ import { AsyncResource } from "node:async_hooks";
 import { type ClientHttp2Stream, connect as connectHttp2, constants } from "node:http2";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { describeError } from "#shared/errors";
+import { RunningCalls } from "#shared/lifecycle";
 import { unsent } from "../policies/unsent.ts";
 import { describeGoaway, textOf } from "./goaway.ts";
 import type { OpenConnection } from "./http2-connection.ts";
@@ -16,7 +17,7 @@ const LINGER_MS = 1_000;
 export const openHttp2Connection: OpenConnection = (options) => {
   const { address, authority, tls, connectTimeoutMs, onReady, onUnusable, onChange } = options;
   const outsideOfCalls = new AsyncResource("Http2Connection");
-  const streams = new Set<SupervisedStream>();
+  const streams = new RunningCalls<SupervisedStream>();
   const { promise: closed, resolve: resolveClosed } = Promise.withResolvers<void>();
   let isReady = false;
   let isUnusable = false;

@@ -70,6 +70,8 @@ const carriedKey = Symbol("carried call");
 type CallStream = ClientHttp2Stream & { [carriedKey]?: CarriedCall | undefined };
 
 class CarriedCall implements UnaryStream {
+  previous: SupervisedStream | undefined;
+  next: SupervisedStream | undefined;
   readonly #stream: ClientHttp2Stream;
   readonly #options: UnaryStreamOptions;
   /** Undefined when it is over. */
