@@ -29,3 +29,8 @@ test("a call leaves little more behind than one of raw HTTP/2", async () => {
     assert.ok(ours[side] < raw[side] + OURS_BYTES, `${side}: ${ours[side]} bytes, raw: ${raw[side]}`);
   }
 });
+
+test("a call over HTTP/1.1 leaves next to nothing behind", async () => {
+  const ours = await residueOf("meridian-connect-h1");
+  for (const side of ["server", "client"] as const) assert.ok(ours[side] < OURS_BYTES, `${side}: ${ours[side]} bytes`);
+});

@@ -22,6 +22,7 @@ class AbortableIterator<T> implements AsyncIterator<T, undefined> {
   readonly #inner: AsyncIterator<T>;
   #state: "new" | "open" | "over" = "new";
   #step: PromiseWithResolvers<IteratorResult<T, undefined>> | undefined;
+  readonly #again = () => this.next();
   readonly #onAbort = () => this.#abort();
   readonly #onResult = (result: IteratorResult<T>) => {
     if (result.done === true) this.#end();
@@ -40,7 +41,7 @@ class AbortableIterator<T> implements AsyncIterator<T, undefined> {
 
   next(): Promise<IteratorResult<T, undefined>> {
     // As a generator has it, one step waits for the other.
-    if (this.#step !== undefined) return this.#step.promise.then(() => this.next());
+    if (this.#step !== undefined) return this.#step.promise.then(this.#again, this.#again);
     if (this.#state === "over") return Promise.resolve(DONE);
     if (this.#signal.aborted) {
       this.#leave();

@@ -50,7 +50,7 @@ export interface PooledServiceOptions {
 /** What a reload can change for calls to come while connections stay. */
 const POLICY_KEYS = ["timeoutMs", "waitForReady", "retry", "hedge", "breaker", "methods"] as const;
 
-/** What is sent without stock Connect's transport, over HTTP/2. */
+/** What is sent without stock Connect's transport. */
 const directKinds = {
   grpc: new Set(["unary", "server_streaming"]),
   connect: new Set(["unary"]),
@@ -80,7 +80,7 @@ export function createPooledService(initial: ServiceConfig, options: PooledServi
   /** What a call goes through, from the outside in; the last one sends it to one endpoint. */
   function sending(config: ServiceConfig, channel: Followed): Transport {
     const { protocol, http, readMaxBytes } = config;
-    const direct = http !== "2" || protocol === "grpc-web" ? undefined : directKinds[protocol];
+    const direct = protocol === "grpc-web" ? undefined : directKinds[protocol];
     const interceptors: Interceptor[] = [
       markErrorsInterceptor(name),
       logInterceptor({ logger, service: name, target: config.address.text }),
@@ -99,8 +99,8 @@ export function createPooledService(initial: ServiceConfig, options: PooledServi
     ];
     const origin = originOf(config);
     const stock = createStockTransport(config, origin, interceptors);
-    if (http !== "2" || protocol === "grpc-web") return stock;
-    const unary = createUnary({ protocol, readMaxBytes, origin, interceptors });
+    if (protocol === "grpc-web") return stock;
+    const unary = createUnary({ protocol, http, readMaxBytes, origin, interceptors });
     if (protocol !== "grpc") return { unary, stream: stock.stream };
     return { unary, stream: createStream({ readMaxBytes, origin, interceptors, otherwise: stock.stream }) };
   }

@@ -47,7 +47,15 @@ async function startPair(t: TestContext): Promise<Pair> {
   async function start(fast_path: boolean): Promise<Side> {
     const seen: Seen = { shortened: 0, heard: [] };
     const server = await startServer(t, {
-      routes: (router) => router.service(EchoService, { ...echo, ...scriptedHandlers(seen) }),
+      routes: (router) =>
+        router.service(EchoService, {
+          ...echo,
+          ...scriptedHandlers(seen),
+          echo({ value }, { responseHeader }) {
+            if (value === "unwritable") responseHeader.set("transfer-encoding", "close");
+            return { value };
+          },
+        }),
       fastify: (fastify) => {
         fastify.addHook("onRequest", async (_, reply) => {
           reply.header("x-hook", "set");
@@ -87,6 +95,13 @@ const scripts = [
   "metadata;fail:10",
   "say:a;wait;metadata;fail:10",
   "seen",
+  ...["connection", "te", "date"].flatMap((name) => [
+    `unwritable:${name};say:a;say:b`,
+    `listen;unwritable:${name}`,
+    `unwritable:${name};fail:3`,
+  ]),
+  "listen;say:a",
+  "listen;say:a;fail:3",
   "throw",
   "say:a;throw",
   "domain",
@@ -322,7 +337,7 @@ test("a chat goes to and fro", async (t) => {
   }
 });
 
-const scriptsToLeave = ["never", "say:a;never", "say:a;until", "until:own"];
+const scriptsToLeave = ["say:a", "listen;never", "say:a;never", "say:a;until", "until:own"];
 
 for (const code of [constants.NGHTTP2_CANCEL, constants.NGHTTP2_NO_ERROR]) {
   test(`callers that leave with ${code} are told of and logged the same, and the handlers are closed`, async (t) => {
@@ -334,8 +349,9 @@ for (const code of [constants.NGHTTP2_CANCEL, constants.NGHTTP2_NO_ERROR]) {
           if (path === EXPAND && !end) continue;
           await Promise.all(pair.map((side) => leave(side, path, script, code, end)));
           count++;
-          const [fast, stock] = pair;
-          await until("the same ends", () => isSame(fast.seen.heard, stock.seen.heard));
+          await Promise.all(pair.map(settle));
+          const [mine, stock] = pair.map(({ seen }) => seen.heard.splice(0));
+          assert.deepEqual(mine, stock, `${path} ${script} ${end}`);
         }
       }
     }
@@ -343,8 +359,14 @@ for (const code of [constants.NGHTTP2_CANCEL, constants.NGHTTP2_NO_ERROR]) {
   });
 }
 
-function isSame(one: readonly string[], other: readonly string[]): boolean {
-  return JSON.stringify(one) === JSON.stringify(other);
+/** Until its handlers hear nothing more. */
+async function settle({ client, seen }: Side): Promise<void> {
+  let before = -1;
+  for (let rounds = 0; rounds < 5; rounds++) {
+    if (seen.heard.length !== before) rounds = 0;
+    before = seen.heard.length;
+    await new Promise((resolve) => client.session.ping(resolve));
+  }
 }
 
 async function leave({ client }: Side, path: string, script: string, code: number, end: boolean): Promise<void> {
@@ -358,6 +380,25 @@ async function leave({ client }: Side, path: string, script: string, code: numbe
   await answerOf(stream);
 }
 
+for (const ends of [true, false]) {
+  test(`what a handler has left reading ends with its call, whose caller has ${ends ? "" : "not "}ended`, async (t) => {
+    const pair = await startPair(t);
+    const heard = await Promise.all(
+      pair.map(async (side) => {
+        const stream = side.client.open(CHAT, { ...GRPC, "x-leave-reading": "1" });
+        const answer = answerOf(stream);
+        stream.write(texts("say:a"));
+        if (ends) stream.end();
+        const { trailers } = await answer;
+        assert.equal(trailers["grpc-status"], "0");
+        await settle(side);
+        return side.seen.heard;
+      }),
+    );
+    assert.deepEqual(heard[0], heard[1]);
+  });
+}
+
 test("a caller that goes silent in the middle of its messages has its deadline", async (t) => {
   const pair = await startPair(t);
   for (const path of [EXPAND, COLLECT, CHAT]) {
@@ -369,6 +410,21 @@ test("a caller that goes silent in the middle of its messages has its deadline",
     const [mine, stock] = await Promise.all(answers);
     assert.deepEqual(comparable(mine as Answer), comparable(stock as Answer), path);
     assert.equal(mine?.trailers["grpc-status"], "4");
+  }
+});
+
+test("a header that HTTP/2 does not have fails its call, is logged, and the connection goes on", async (t) => {
+  const pair = await startPair(t);
+  for (const { client, server, seen } of pair) {
+    for (const script of ["unwritable:transfer-encoding;listen;say:a", "unwritable:transfer-encoding;fail:3"]) {
+      const { status } = await client.call(EXPAND, GRPC, texts(script));
+      assert.equal(status, 500);
+      await server.log.line({ level: "error", method: EXPAND.slice(1), msg: "call cannot be answered" });
+    }
+    assert.ok(seen.heard.some((word) => word.startsWith("aborted")));
+    const unary = await client.call(EXPAND.replace("Expand", "Echo"), GRPC, texts("unwritable"));
+    assert.equal(unary.status, 500);
+    assert.equal((await client.call(EXPAND, GRPC, texts("say:a"))).trailers["grpc-status"], "0");
   }
 });
 

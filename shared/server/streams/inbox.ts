@@ -1,4 +1,4 @@
-import type { ServerHttp2Stream } from "node:http2";
+import { constants, type ServerHttp2Stream } from "node:http2";
 import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import {
   pipe,
@@ -34,6 +34,7 @@ export class Inbox implements AsyncIterable<Message>, AsyncIterator<Message, und
   #failure: { readonly reason: unknown } | undefined;
   #waiting: PromiseWithResolvers<Result> | undefined;
   #odd: AsyncIterator<Message> | undefined;
+  readonly #again = () => this.next();
   readonly #onData = (chunk: Buffer) => this.#read(chunk);
   readonly #onEnd = () => this.#end();
 
@@ -48,7 +49,7 @@ export class Inbox implements AsyncIterable<Message>, AsyncIterator<Message, und
 
   next(): Promise<Result> {
     // As a generator has it, one step waits for the other.
-    if (this.#waiting !== undefined) return this.#waiting.promise.then(() => this.next());
+    if (this.#waiting !== undefined) return this.#waiting.promise.then(this.#again, this.#again);
     const bytes = this.#messages[this.#next];
     if (bytes !== undefined) {
       this.#next++;
@@ -110,9 +111,9 @@ export class Inbox implements AsyncIterable<Message>, AsyncIterator<Message, und
   }
 
   #end(): void {
-    const { stream } = this.#options;
-    // A reset ends the readable side too, and is no end of the messages.
-    if (stream.closed || stream.aborted) this.fail(hangUpError());
+    const { rstCode = constants.NGHTTP2_NO_ERROR } = this.#options.stream;
+    // A reset ends the readable side too. Without an error it is our own, of a call that has been answered.
+    if (rstCode !== constants.NGHTTP2_NO_ERROR) this.fail(hangUpError());
     else if (this.#decoder.isBetweenMessages()) {
       this.#stop("ended");
       this.#wake();

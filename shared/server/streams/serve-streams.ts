@@ -2,6 +2,7 @@ import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { DescMethod } from "@bufbuild/protobuf";
 import type { Interceptor } from "@connectrpc/connect";
 import type { Compression } from "@connectrpc/connect/protocol";
+import { RunningCalls } from "#shared/lifecycle";
 import type { Logger } from "#shared/logging";
 import { callInfoOf } from "../call-info.ts";
 import type { ServerConfig } from "../config.ts";
@@ -12,7 +13,6 @@ import { createCompressionChoice } from "../unary/compression-choice.ts";
 import { addHeaders } from "../unary/hook-headers.ts";
 import { ordinaryDialect } from "../unary/ordinary.ts";
 import type { StreamImplementation } from "../unary/recorded-methods.ts";
-import { RunningCalls } from "../unary/running-calls.ts";
 import type { ShortRouteOf } from "../unary/serve-unary.ts";
 import { CallValues } from "../unary/unary-context.ts";
 import { StreamCall } from "./stream-call.ts";
@@ -35,7 +35,9 @@ export interface StreamServerOptions {
 export function createStreamRoutes(options: StreamServerOptions): ShortRouteOf {
   const { config, logger, methods, interceptors, acceptCompression, shutdown } = options;
   const running = new RunningCalls<StreamCall>();
-  shutdown.addEventListener("abort", () => running.abort(shutdown.reason));
+  shutdown.addEventListener("abort", () => {
+    for (const call of running) call.abort(shutdown.reason);
+  });
   const compressionFor = createCompressionChoice(acceptCompression);
 
   return ({ method: descriptor, requestPath }) => {

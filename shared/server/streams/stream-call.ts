@@ -4,6 +4,7 @@ import type { Message } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ContextValues, type HandlerContext, type StreamRequest } from "@connectrpc/connect";
 import type { Compression } from "@connectrpc/connect/protocol";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
+import type { RunningCall } from "#shared/lifecycle";
 import { LazyHeaders } from "#shared/unread";
 import type { StreamInfo } from "../call-info.ts";
 import { hangUpError } from "../hang-up.ts";
@@ -16,11 +17,11 @@ import {
   writeTrailers,
 } from "../unary/answer.ts";
 import type { UnaryDialect } from "../unary/ordinary.ts";
-import type { RunningCall } from "../unary/running-calls.ts";
 import { OVER, replace } from "../unary/unary-call.ts";
 import { isClosed, LAST_WORDS_MS } from "../write-response.ts";
 import { Inbox } from "./inbox.ts";
 import { Outbox } from "./outbox.ts";
+import { sendMessages, Unwritable } from "./send-messages.ts";
 import type { StreamMethod } from "./stream-method.ts";
 
 export interface StreamCallOptions {
@@ -41,13 +42,6 @@ export interface StreamCallOptions {
   giveUp(error: unknown): ConnectError;
   /** Nothing more happens. */
   onEnd(answeredError: () => ConnectError | undefined): void;
-}
-
-/** The head of an answer has something that HTTP does not allow. */
-class Unwritable extends Error {
-  constructor(cause: unknown) {
-    super("the head cannot be written", { cause });
-  }
 }
 
 /** One streaming call on the short path: running → answered → over. */
@@ -96,6 +90,7 @@ export class StreamCall implements StreamInfo, RunningCall<StreamCall> {
       await this.#answer();
     } catch (error) {
       const failure = this.#options.giveUp(error);
+      this.#abort(OVER);
       this.#end(() => failure);
     }
   }
@@ -116,6 +111,8 @@ export class StreamCall implements StreamInfo, RunningCall<StreamCall> {
       const isComplete = this.#options.response.stream.writableFinished;
       this.#end(isComplete ? () => this.#answeredError : hangUpError);
     }
+    // For what a handler has left reading.
+    this.#inbox.fail(hangUpError());
   }
 
   /** The deadline has passed. */
@@ -133,7 +130,16 @@ export class StreamCall implements StreamInfo, RunningCall<StreamCall> {
     try {
       const { message, header, trailer } = await method.invoke(this.#request());
       if (header !== responseHeader) replace(responseHeader, header);
-      if (!(await this.#send(message as AsyncIterable<Message>))) return;
+      const isAllSent = await sendMessages(message as AsyncIterable<Message>, {
+        isGone: () => isClosed(this.#options.response),
+        begin: () => this.#writeHead(),
+        add: (one) => this.#add(one),
+      });
+      if (!isAllSent) {
+        this.abort(hangUpError());
+        this.#end(hangUpError);
+        return;
+      }
       if (trailer !== responseTrailer) replace(responseTrailer, trailer);
       // An abort costs as much as the rest of the context; nobody has to be told where nobody listens.
       if (getEventListeners(context.signal, "abort").length > 0) this.#abort(OVER);
@@ -160,36 +166,6 @@ export class StreamCall implements StreamInfo, RunningCall<StreamCall> {
       header: requestHeader,
       contextValues: values,
     };
-  }
-
-  /** @returns false when the caller has left. @throws Unwritable, and what the messages fail with */
-  async #send(messages: AsyncIterable<Message>): Promise<boolean> {
-    const { response } = this.#options;
-    const iterator = messages[Symbol.asyncIterator]();
-    for (;;) {
-      const result = await iterator.next();
-      if (result.done === true) return true;
-      if (isClosed(response)) break;
-      if (!response.headersSent) {
-        try {
-          this.#writeHead();
-        } catch (error) {
-          await iterator.return?.();
-          throw new Unwritable(error);
-        }
-      }
-      try {
-        const added = this.#add(result.value);
-        if (added !== undefined) await added;
-      } catch (error) {
-        await iterator.return?.();
-        throw error;
-      }
-      if (isClosed(response)) break;
-    }
-    await iterator.return?.();
-    this.#end(hangUpError);
-    return false;
   }
 
   /** @returns when there is room for the next, if there is none */

@@ -22,7 +22,7 @@ export function scriptedHandlers(seen: Seen) {
 
   async function* run(script: string, context: HandlerContext): AsyncGenerator<Text> {
     try {
-      for (const step of script.split(";")) yield* act(step, context);
+      for (const step of script.split(";")) yield* act(step, context, seen);
       seen.heard.push("end");
     } catch (error) {
       seen.heard.push(`thrown ${ConnectError.from(error).code}`);
@@ -39,8 +39,18 @@ export function scriptedHandlers(seen: Seen) {
     },
     async *chat(requests: AsyncIterable<Text>, context: HandlerContext) {
       count(context);
-      for await (const { value } of requests) yield* run(value, context);
-      seen.heard.push("all");
+      if (context.requestHeader.has("x-leave-reading")) {
+        void readAll(requests, seen);
+        yield { value: "not waiting for more" };
+        return;
+      }
+      try {
+        for await (const { value } of requests) yield* run(value, context);
+        seen.heard.push("all");
+      } catch (error) {
+        seen.heard.push(`failed ${ConnectError.from(error).code}`);
+        throw error;
+      }
     },
     async collect(requests: AsyncIterable<Text>, context: HandlerContext) {
       count(context);
@@ -53,7 +63,16 @@ export function scriptedHandlers(seen: Seen) {
   };
 }
 
-async function* act(step: string, context: HandlerContext): AsyncGenerator<Text> {
+async function readAll(requests: AsyncIterable<Text>, { heard }: Seen): Promise<void> {
+  try {
+    for await (const { value } of requests) heard.push(`read ${value}`);
+    heard.push("read all");
+  } catch (error) {
+    heard.push(`reading failed ${ConnectError.from(error).code}`);
+  }
+}
+
+async function* act(step: string, context: HandlerContext, { heard }: Seen): AsyncGenerator<Text> {
   const [verb = "", argument = ""] = step.split(":");
   const { responseHeader, responseTrailer, signal } = context;
   switch (verb) {
@@ -91,6 +110,13 @@ async function* act(step: string, context: HandlerContext): AsyncGenerator<Text>
       responseHeader.append("set-cookie", "b=2");
       responseTrailer.append("x-end", "3");
       responseTrailer.append("x-end", "4");
+      return;
+    case "unwritable":
+      // HTTP/2 has no such header.
+      responseHeader.set(argument, "close");
+      return;
+    case "listen":
+      signal.addEventListener("abort", () => heard.push(`aborted: ${ConnectError.from(signal.reason).code}`));
       return;
     case "seen":
       yield { value: seenBy(context) };

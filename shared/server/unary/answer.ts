@@ -12,6 +12,7 @@ import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import { trailerFlag, trailerSerialize } from "@connectrpc/connect/protocol-grpc-web";
 import { type HeaderFields, LazyHeaders } from "#shared/unread";
 import { setHeaders } from "../write-response.ts";
+import { endTogether } from "./end-together.ts";
 import type { UnaryDialect } from "./ordinary.ts";
 
 /** Connect's own limit, below which it does not compress. */
@@ -136,13 +137,14 @@ function isTouched(headers: Headers): boolean {
   return !(headers instanceof LazyHeaders) || headers.untouched === undefined;
 }
 
-/** Writes it at once. @throws when a header or trailer cannot be written */
+/** Writes it in this turn of the event loop. @throws when a header or trailer cannot be written */
 export function writeAnswer(answer: UnaryAnswer, response: Response): void {
   const { trailer, body } = answer;
   writeHead(answer, response);
   if (trailer !== undefined) writeTrailers(trailer, response);
   if (body === undefined) response.end();
-  else response.end(body);
+  else if ("stream" in response) response.end(body);
+  else endTogether(response, body);
 }
 
 export function writeHead({ status, header }: Pick<UnaryAnswer, "status" | "header">, response: Response): void {

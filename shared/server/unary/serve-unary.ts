@@ -2,6 +2,7 @@ import type { DescMethod } from "@bufbuild/protobuf";
 import type { Interceptor } from "@connectrpc/connect";
 import type { Compression, UniversalHandler } from "@connectrpc/connect/protocol";
 import type { FastifyReply, FastifyRequest } from "fastify";
+import { RunningCalls } from "#shared/lifecycle";
 import type { Logger } from "#shared/logging";
 import { callInfoOf } from "../call-info.ts";
 import type { ServerConfig } from "../config.ts";
@@ -11,7 +12,6 @@ import { createCompressionChoice } from "./compression-choice.ts";
 import { addHeaders } from "./hook-headers.ts";
 import { ordinaryDialect } from "./ordinary.ts";
 import type { UnaryImplementation } from "./recorded-methods.ts";
-import { RunningCalls } from "./running-calls.ts";
 import { UnaryCall, type UnaryRoute } from "./unary-call.ts";
 import { createUnaryMethod } from "./unary-method.ts";
 
@@ -47,7 +47,9 @@ export function createUnaryRoutes(options: UnaryServerOptions): ShortRouteOf {
   const { config, logger, methods, interceptors, acceptCompression, jsonOptions, hasHooks, shutdown } = options;
   const { readMaxBytes } = config;
   const running = new RunningCalls<UnaryCall>();
-  shutdown.addEventListener("abort", () => running.abort(shutdown.reason));
+  shutdown.addEventListener("abort", () => {
+    for (const call of running) call.abort(shutdown.reason);
+  });
   const compressionFor = createCompressionChoice(acceptCompression);
 
   return ({ method: descriptor, requestPath }, handOn) => {

@@ -3,6 +3,7 @@ import { constants } from "node:http2";
 import { Code, ConnectError, type HandlerContext, type UnaryRequest } from "@connectrpc/connect";
 import type { Compression } from "@connectrpc/connect/protocol";
 import type { FastifyReply, FastifyRequest } from "fastify";
+import type { RunningCall, RunningCalls } from "#shared/lifecycle";
 import type { Logger } from "#shared/logging";
 import { LazyHeaders } from "#shared/unread";
 import type { CallInfo, UnaryInfo } from "../call-info.ts";
@@ -22,7 +23,6 @@ import {
 } from "./answer.ts";
 import { MessageReader, type MessageSink } from "./message-reader.ts";
 import type { UnaryDialect } from "./ordinary.ts";
-import type { RunningCall, RunningCalls } from "./running-calls.ts";
 import type { HandOn } from "./serve-unary.ts";
 import { CallValues, IncomingRequest, UnaryContext } from "./unary-context.ts";
 import type { UnaryMethod } from "./unary-method.ts";

@@ -74,7 +74,7 @@ function outgoingCall(own: OwnOptions, policy: MethodPolicy, defaultMs: number |
   const startedAt = performance.now();
   const deadlineMs = timeoutMs === undefined ? undefined : startedAt + timeoutMs;
   const outgoing: OutgoingCall = { policy, startedAt, deadlineMs, attempts: 0, tried: new Set() };
-  const contextValues = new OutgoingValues(own.contextValues ?? createContextValues(), outgoing);
+  const contextValues = new OutgoingValues(own.contextValues, outgoing);
   return { call, isNew: incoming === undefined, header, timeoutMs, signal, contextValues };
 }
 
@@ -86,25 +86,27 @@ function headersOf(own: OwnOptions["header"], call: CallContext, caller: string)
 
 /** The user's values, who may give the same ones to several calls, and beside them what belongs to this one. */
 class OutgoingValues implements ContextValues {
-  readonly #own: ContextValues;
+  #own: ContextValues | undefined;
   readonly #call: OutgoingCall;
 
-  constructor(own: ContextValues, call: OutgoingCall) {
+  constructor(own: ContextValues | undefined, call: OutgoingCall) {
     this.#own = own;
     this.#call = call;
   }
 
   get<T>(key: ContextKey<T>): T {
-    return key.id === outgoingCallKey.id ? (this.#call as T) : this.#own.get(key);
+    if (key.id === outgoingCallKey.id) return this.#call as T;
+    return this.#own === undefined ? key.defaultValue : this.#own.get(key);
   }
 
   set<T>(key: ContextKey<T>, value: T): this {
+    this.#own ??= createContextValues();
     this.#own.set(key, value);
     return this;
   }
 
   delete(key: ContextKey<unknown>): this {
-    this.#own.delete(key);
+    this.#own?.delete(key);
     return this;
   }
 }

@@ -20,15 +20,24 @@ const stages: Record<string, readonly Step[]> = {
   ],
 };
 
-function cancelledWith(reason: unknown): () => CallOptions {
-  return () => {
+/** How many messages each stage has: where there are some, what ends the stream comes when they have been read. */
+const messageCounts: Record<string, number> = { "after messages": 3, "after a compressed message": 1 };
+
+type MakeOptions = (messages: number) => CallOptions;
+
+function cancelledWith(reason: unknown): MakeOptions {
+  return (messages) => {
     const controller = new AbortController();
-    return { signal: controller.signal, afterMs: { ms: 40, act: () => controller.abort(reason) } };
+    const act = () => controller.abort(reason);
+    if (messages === 0) return { signal: controller.signal, afterMs: { ms: 40, act } };
+    // While the reader waits for the next one.
+    return { signal: controller.signal, afterMessages: { count: messages, act: () => void setImmediate(act) } };
   };
 }
 
-const endings: Record<string, () => CallOptions> = {
-  "the deadline": () => ({ timeoutMs: 40 }),
+const endings: Record<string, MakeOptions> = {
+  // Long enough for a message to be decompressed on a machine that is busy.
+  "the deadline": (messages) => ({ timeoutMs: messages === 0 ? 40 : 1_000 }),
   "a cancellation": cancelledWith(undefined),
   "a cancellation with a ConnectError": cancelledWith(new ConnectError("no more", Code.Aborted)),
   "a cancellation with an Error": cancelledWith(new Error("no more")),
@@ -54,7 +63,7 @@ async function compare(pair: Pair, script: readonly Step[], options: () => CallO
 for (const [stage, script] of Object.entries(stages)) {
   for (const [ending, options] of Object.entries(endings)) {
     test(`${ending} ${stage} ends the stream as in stock Connect, and cancels it at the peer`, async (t) => {
-      await compare(await startPair(t), script, options);
+      await compare(await startPair(t), script, () => options(messageCounts[stage] ?? 0));
     });
   }
 }

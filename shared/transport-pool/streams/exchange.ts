@@ -6,13 +6,15 @@ import { validateResponseWithCompression, validateTrailer } from "@connectrpc/co
 import { frameMessages } from "#shared/streams";
 import { errorFromNode } from "../connections/node-errors.ts";
 import type { Http2Subchannel } from "../connections/subchannel.ts";
-import type { ResponseHeaders, UnaryExchange, UnaryStream } from "../connections/unary-stream.ts";
+import type { ResponseHeaders, SentUnary, UnaryExchange } from "../connections/unary-stream.ts";
 import { acceptCompression } from "../unary/answer.ts";
 import type { BodyFlow } from "../unary/body.ts";
-import { isPlainHeader, isPlainTrailer } from "../unary/grpc.ts";
+import { isPlainHeader, isPlainTrailer } from "../unary/grpc-answer.ts";
 import { toWebHeaders } from "../unary/node-headers.ts";
 import { rawHeadersOf } from "../unary/request-headers.ts";
 import { Messages } from "./messages.ts";
+
+type Validated = ReturnType<typeof validateResponseWithCompression>;
 
 /** What one method's calls have in common. */
 export interface StreamMethod {
@@ -33,7 +35,7 @@ export async function exchange(
 ): Promise<StreamResponse> {
   const { signal } = request;
   const { promise, resolve, reject } = Promise.withResolvers<StreamResponse>();
-  let stream: UnaryStream | undefined;
+  let stream: SentUnary | undefined;
   let answer: Answer | undefined;
   let received: IncomingHttpHeaders | undefined;
   let isOver = false;
@@ -55,7 +57,7 @@ export async function exchange(
     fail(errorFromNode(signal.reason));
   }
 
-  function opened(one: UnaryStream): void {
+  function opened(one: SentUnary): void {
     stream = one;
     if (isOver) one.cancel();
   }
@@ -126,7 +128,7 @@ function createAnswer(headers: ResponseHeaders, { output, readMaxBytes }: Stream
   const header = toWebHeaders(headers);
   const trailer = new Headers();
   const { compression, foundStatus, headerError } = isPlainHeader(headers)
-    ? PLAIN
+    ? plain(headers)
     : validateResponseWithCompression(acceptCompression, headers[":status"] ?? 0, header);
   if (headerError !== undefined) throw headerError;
   const messages = new Messages({
@@ -149,4 +151,8 @@ function createAnswer(headers: ResponseHeaders, { output, readMaxBytes }: Stream
   };
 }
 
-const PLAIN = { compression: undefined, foundStatus: false, headerError: undefined };
+/** What Connect finds in plain headers: they may name what some messages are compressed with. */
+function plain(headers: ResponseHeaders): Pick<Validated, "compression" | "foundStatus" | "headerError"> {
+  const compression = acceptCompression.find(({ name }) => name === headers["grpc-encoding"]);
+  return { compression, foundStatus: false, headerError: undefined };
+}

@@ -44,6 +44,7 @@ export class Messages implements AsyncIterable<Message>, AsyncIterator<Message, 
   #isOver = false;
   #waiting: PromiseWithResolvers<Result> | undefined;
   #odd: { readonly body: Body; readonly iterator: AsyncIterator<Message> } | undefined;
+  readonly #again = (): Promise<Result> => this.next();
 
   constructor(options: MessagesOptions) {
     this.#options = options;
@@ -56,7 +57,7 @@ export class Messages implements AsyncIterable<Message>, AsyncIterator<Message, 
 
   next(): Promise<Result> {
     // As a generator has it, one step waits for the other.
-    if (this.#waiting !== undefined) return this.#waiting.promise.then(() => this.next());
+    if (this.#waiting !== undefined) return this.#waiting.promise.then(this.#again, this.#again);
     if (this.#isOver) return Promise.resolve(DONE);
     const bytes = this.#queue[this.#next];
     if (bytes !== undefined) return this.#take(bytes);

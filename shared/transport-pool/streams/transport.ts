@@ -61,7 +61,7 @@ export function createStream(options: StreamTransportOptions): Transport["stream
     const { pathname } = new URL(url);
     const last: Next = (request: UnaryRequest | StreamRequest) => {
       const { subchannel, address } = takeEndpoint();
-      if (!request.stream || !("send" in subchannel)) throw new TypeError(`${address} is not called by HTTP/2`);
+      if (!request.stream || !("request" in subchannel)) throw new TypeError(`${address} is not called by HTTP/2`);
       const path = request.url === url ? pathname : pathOf(request.url, origin);
       return exchange(request, path, spoken, subchannel);
     };

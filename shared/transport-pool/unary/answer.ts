@@ -17,7 +17,7 @@ export interface Answer {
 
 export interface AnswerContext extends BodyFlow {
   /** To be told at once when the answer is bad, though not all of it has come. */
-  readonly fail: (error: unknown) => void;
+  fail(error: unknown): void;
   /** Whoever has not read what it sends does not read what it gets: the message is handed on from call to call. */
   readonly isUnread: boolean;
 }
@@ -54,6 +54,8 @@ export function serializationOf(method: DescMethod, readMaxBytes: number) {
     unreadOutput: { ...output, parse: parseLater(method.output, output, readMaxBytes) },
   };
 }
+
+export type Output = ReturnType<typeof serializationOf>["output"];
 
 /** Bytes `from` … `to` of the chunks, in memory of their own: a message must not keep what else came with it. */
 export function bytesOf(chunks: readonly Buffer[], from: number, to: number): Uint8Array {

@@ -1,8 +1,7 @@
-/** A member of `RunningCalls`, with the places on both sides of it. */
+/** A member of `RunningCalls`, with the places on both sides of it. Undefined as long as it is no member. */
 export interface RunningCall<Call> {
   previous: Call | undefined;
   next: Call | undefined;
-  abort(reason: unknown): void;
 }
 
 /**
@@ -12,8 +11,14 @@ export interface RunningCall<Call> {
  */
 export class RunningCalls<Call extends RunningCall<Call>> {
   #last: Call | undefined;
+  #size = 0;
+
+  get size(): number {
+    return this.#size;
+  }
 
   add(call: Call): void {
+    this.#size++;
     call.previous = this.#last;
     if (this.#last !== undefined) this.#last.next = call;
     this.#last = call;
@@ -21,6 +26,7 @@ export class RunningCalls<Call extends RunningCall<Call>> {
 
   /** Once for each that was added. */
   delete(call: Call): void {
+    this.#size--;
     const { previous, next } = call;
     if (next !== undefined) next.previous = previous;
     else this.#last = previous;
@@ -29,14 +35,12 @@ export class RunningCalls<Call extends RunningCall<Call>> {
     call.next = undefined;
   }
 
-  /** Ends them all early. */
-  abort(reason: unknown): void {
-    let call = this.#last;
-    while (call !== undefined) {
-      // It may leave.
-      const { previous } = call;
-      call.abort(reason);
-      call = previous;
+  /** Those of now, in the order in which they came, but for those that have left when it is their turn. */
+  *[Symbol.iterator](): Generator<Call, void> {
+    const calls: Call[] = [];
+    for (let call = this.#last; call !== undefined; call = call.previous) calls.push(call);
+    for (const call of calls.reverse()) {
+      if (call === this.#last || call.next !== undefined) yield call;
     }
   }
 }

@@ -24,7 +24,7 @@ test("whoever is in flight is told once, and whoever has left is not", () => {
     const calls = [new Call(), new Call(), new Call()];
     for (const call of calls) running.add(call);
     running.delete(calls[leaver]!);
-    running.abort("down");
+    for (const call of running) call.abort("down");
     const told = calls.map(({ reasons }) => reasons.length);
     assert.deepEqual(
       told,
@@ -40,15 +40,29 @@ test("those that leave when they are told do not hide others, and come back", ()
     return call;
   });
   for (const call of calls) running.add(call);
-  running.abort("first");
+  for (const call of running) call.abort("first");
   assert.deepEqual(
     calls.map(({ reasons }) => reasons),
     [["first"], ["first"], ["first"]],
   );
-  running.abort("second");
+  for (const call of running) call.abort("second");
   for (const call of calls) running.add(call);
-  running.abort("third");
+  for (const call of running) call.abort("third");
   assert.deepEqual(calls[1]?.reasons, ["first", "third"]);
+});
+
+test("whoever is taken along by another that is told is not told", () => {
+  const running = new RunningCalls<Call>();
+  const taken = new Call();
+  const first = new Call(() => running.delete(taken));
+  const last = new Call();
+  for (const call of [first, taken, last]) running.add(call);
+  for (const call of running) call.abort("down");
+  assert.deepEqual(
+    [first, taken, last].map(({ reasons }) => reasons.length),
+    [1, 0, 1],
+  );
+  assert.equal(running.size, 2);
 });
 
 test("a call that has left refers to no other", () => {
