@@ -16,7 +16,10 @@ async function residueOf(variant: VariantName) {
   const line = await openLine({ variant, scenario: "unary-small-64", execArgvOf: () => [] });
   try {
     await line.run({ calls: WARM_UP_CALLS });
-    return await line.residue(CALLS);
+    // A full collection in the middle of one would hide what there is.
+    const [first, ...others] = [await line.residue(CALLS), await line.residue(CALLS), await line.residue(CALLS)];
+    const most = (side: "server" | "client") => Math.max(first[side], ...others.map((one) => one[side]));
+    return { server: most("server"), client: most("client") };
   } finally {
     await line.end();
   }

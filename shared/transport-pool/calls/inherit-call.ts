@@ -73,7 +73,7 @@ function outgoingCall(own: OwnOptions, policy: MethodPolicy, defaultMs: number |
   const signal = timeoutMs === 0 ? AbortSignal.abort(tooLate()) : linkSignals(own.signal, incoming?.signal);
   const startedAt = performance.now();
   const deadlineMs = timeoutMs === undefined ? undefined : startedAt + timeoutMs;
-  const outgoing: OutgoingCall = { policy, startedAt, deadlineMs, attempts: 0, tried: new Set() };
+  const outgoing = new BegunOutgoingCall(policy, startedAt, deadlineMs);
   const contextValues = new OutgoingValues(own.contextValues, outgoing);
   return { call, isNew: incoming === undefined, header, timeoutMs, signal, contextValues };
 }
@@ -82,6 +82,24 @@ function headersOf(own: OwnOptions["header"], call: CallContext, caller: string)
   const header = new Headers(own);
   writeContextHeaders(header, call, caller);
   return header;
+}
+
+/** Not a literal: V8 would soon allocate it, which lives as long as its call, among what lives for ever. */
+class BegunOutgoingCall implements OutgoingCall {
+  readonly policy: MethodPolicy;
+  readonly startedAt: number;
+  readonly deadlineMs: number | undefined;
+  attempts = 0;
+  readonly tried = new Set<string>();
+  declare peer?: string;
+  onPick: (() => void) | undefined;
+  onUnpick: (() => void) | undefined;
+
+  constructor(policy: MethodPolicy, startedAt: number, deadlineMs: number | undefined) {
+    this.policy = policy;
+    this.startedAt = startedAt;
+    this.deadlineMs = deadlineMs;
+  }
 }
 
 /** The user's values, who may give the same ones to several calls, and beside them what belongs to this one. */

@@ -29,19 +29,32 @@ const signal = {
 
 /** A request as Connect makes it; its header and its signal are made when they are read. */
 export function createCallRequest(parts: CallRequestParts): UnaryRequest {
-  const { method, url, message, contextValues, headers, end } = parts;
-  const request = {
-    stream: false,
-    service: method.parent,
-    method,
-    requestMethod: "POST",
-    url,
-    contextValues,
-    message,
-    [lazyHeaders]: headers,
-    [callEndKey]: end,
-  };
-  Object.defineProperty(request, "header", header);
-  Object.defineProperty(request, "signal", signal);
-  return request as typeof request & Pick<UnaryRequest, "stream" | "header" | "signal">;
+  return new CallRequest(parts);
+}
+
+// Not a literal: those that live as long as a call are soon allocated among what lives for ever, with all they refer to.
+class CallRequest implements UnaryRequest {
+  readonly stream = false;
+  readonly service: UnaryRequest["service"];
+  readonly method: UnaryRequest["method"];
+  readonly requestMethod = "POST";
+  readonly url: string;
+  readonly contextValues: ContextValues;
+  readonly message: UnaryRequest["message"];
+  declare readonly header: Headers;
+  declare readonly signal: AbortSignal;
+  readonly [lazyHeaders]: LazyHeaders;
+  readonly [callEndKey]: CallEnd;
+
+  constructor({ method, url, message, contextValues, headers, end }: CallRequestParts) {
+    this.service = method.parent;
+    this.method = method;
+    this.url = url;
+    this.contextValues = contextValues;
+    this.message = message;
+    this[lazyHeaders] = headers;
+    this[callEndKey] = end;
+    Object.defineProperty(this, "header", header);
+    Object.defineProperty(this, "signal", signal);
+  }
 }

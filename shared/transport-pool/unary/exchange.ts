@@ -51,25 +51,33 @@ class Exchange implements UnaryExchange, AnswerContext {
   readonly headers: readonly string[];
   readonly body: Uint8Array;
   readonly isUnread: boolean;
-  readonly #call: Call;
+  readonly #signal: EndSignal;
+  readonly #resolve: Call["resolve"];
+  readonly #reject: Call["reject"];
   readonly #answer: Answer;
-  readonly #onAbort = () => this.#failToSend(this.#call.signal.reason);
+  readonly #onAbort = () => this.#failToSend(this.#signal.reason);
   #sent: SentUnary | undefined;
   #trailers: IncomingHttpHeaders | undefined;
   #isOver = false;
 
-  constructor({ method, path, headers, body, isUnread }: ToSend, protocol: UnaryMethod, call: Call) {
+  constructor(
+    { method, path, headers, body, isUnread }: ToSend,
+    protocol: UnaryMethod,
+    { signal, resolve, reject }: Call,
+  ) {
     this.method = method;
     this.path = path;
     this.headers = headers;
     this.body = body;
     this.isUnread = isUnread;
-    this.#call = call;
+    this.#signal = signal;
+    this.#resolve = resolve;
+    this.#reject = reject;
     this.#answer = protocol.expect(this);
   }
 
   begin(subchannel: Pick<Subchannel, "send">): void {
-    const { signal } = this.#call;
+    const signal = this.#signal;
     signal.addEventListener("abort", this.#onAbort);
     try {
       const opening = subchannel.send(this, signal);
@@ -114,7 +122,7 @@ class Exchange implements UnaryExchange, AnswerContext {
     if (this.#isOver) return;
     this.#over();
     this.#sent?.cancel();
-    this.#call.reject(reason);
+    this.#reject(reason);
   }
 
   pause(): void {
@@ -128,12 +136,12 @@ class Exchange implements UnaryExchange, AnswerContext {
   #succeed(response: UnaryResponse): void {
     if (this.#isOver) return;
     this.#over();
-    this.#call.resolve(response);
+    this.#resolve(response);
   }
 
   #over(): void {
     this.#isOver = true;
-    this.#call.signal.removeEventListener("abort", this.#onAbort);
+    this.#signal.removeEventListener("abort", this.#onAbort);
   }
 
   #failToSend(reason: unknown): void {

@@ -2,11 +2,16 @@ import type { UnaryRequest } from "@connectrpc/connect";
 import { toRawHeaders } from "./node-headers.ts";
 
 /** Headers that are not made as long as nobody looks at them. */
-export interface LazyHeaders {
+export class LazyHeaders {
   /** Names and values in turn, each name once. */
   readonly raw: readonly string[];
   /** The Headers, once somebody has looked. */
-  made?: Headers;
+  made: Headers | undefined;
+
+  constructor(raw: readonly string[], made?: Headers) {
+    this.raw = raw;
+    this.made = made;
+  }
 }
 
 /** Where a request has its own. */

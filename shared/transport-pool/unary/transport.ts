@@ -19,7 +19,7 @@ import { createCallRequest } from "./call-request.ts";
 import { createConnectMethod } from "./connect.ts";
 import { exchange } from "./exchange.ts";
 import { createGrpcMethod } from "./grpc.ts";
-import type { LazyHeaders } from "./request-headers.ts";
+import { LazyHeaders } from "./request-headers.ts";
 import { runUnary } from "./run-unary.ts";
 
 export interface UnaryTransportOptions {
@@ -113,14 +113,14 @@ export function headersOf(
   if (timeoutMs !== undefined) raw.push(timeout.name, `${timeoutMs}${timeout.suffix}`);
   if (Array.isArray(own)) {
     for (const [name, value] of own) raw.push(name, value);
-    return { raw };
+    return new LazyHeaders(raw);
   }
   const made = new Headers(own);
   for (let index = 0; index < raw.length; index += 2) {
     const name = raw[index] ?? "";
     if (name !== "user-agent" || !made.has(name)) made.set(name, raw[index + 1] ?? "");
   }
-  return { raw, made };
+  return new LazyHeaders(raw, made);
 }
 
 /**
