@@ -13,6 +13,7 @@ import { trailerFlag, trailerSerialize } from "@connectrpc/connect/protocol-grpc
 import { type HeaderFields, LazyHeaders } from "#shared/unread";
 import { setHeaders } from "../write-response.ts";
 import { endTogether } from "./end-together.ts";
+import { writeToStream } from "./http2-answer.ts";
 import type { UnaryDialect } from "./ordinary.ts";
 
 /** Connect's own limit, below which it does not compress. */
@@ -137,11 +138,18 @@ function isTouched(headers: Headers): boolean {
   return !(headers instanceof LazyHeaders) || headers.untouched === undefined;
 }
 
-/** Writes it in this turn of the event loop. @throws when a header or trailer cannot be written */
-export function writeAnswer(answer: UnaryAnswer, response: Response): void {
+/**
+ * Writes it in this turn of the event loop.
+ *
+ * @param isAlone nothing else has been set on the response
+ * @throws when a header or trailer cannot be written
+ */
+export function writeAnswer(answer: UnaryAnswer, response: Response, isAlone: boolean): void {
   const { trailer, body } = answer;
+  const trailers = trailer === undefined ? undefined : fieldsOf(trailer);
+  if (isAlone && "stream" in response && writeToStream(answer, trailers, response)) return;
   writeHead(answer, response);
-  if (trailer !== undefined) writeTrailers(trailer, response);
+  if (trailers !== undefined) response.addTrailers(trailers);
   if (body === undefined) response.end();
   else if ("stream" in response) response.end(body);
   else endTogether(response, body);
@@ -160,7 +168,11 @@ export function writeHead({ status, header }: Pick<UnaryAnswer, "status" | "head
 
 /** To be sent with the end. */
 export function writeTrailers(trailer: Headers, response: Response): void {
-  response.addTrailers(isTouched(trailer) ? Object.fromEntries(trailer) : okTrailers);
+  response.addTrailers(fieldsOf(trailer));
+}
+
+function fieldsOf(trailer: Headers): Record<string, string> {
+  return isTouched(trailer) ? Object.fromEntries(trailer) : okTrailers;
 }
 
 /** What Connect says of a failure that is no ConnectError. */

@@ -63,7 +63,7 @@ export function createUnaryRoutes(options: UnaryServerOptions): ShortRouteOf {
       logger,
       running,
       handOn,
-      addHeaders: hasHooks ? addHeaders : () => {},
+      addHeaders: hasHooks ? addHeaders : () => false,
     };
 
     return {

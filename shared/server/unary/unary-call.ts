@@ -35,8 +35,8 @@ export interface UnaryRoute {
   readonly logger: Logger;
   readonly running: RunningCalls<UnaryCall>;
   readonly handOn: HandOn;
-  /** Adds what hooks have set for the answer. */
-  addHeaders(reply: FastifyReply): void;
+  /** Adds what hooks have set for the answer. @returns whether there was anything */
+  addHeaders(reply: FastifyReply): boolean;
 }
 
 export interface UnaryCallOptions {
@@ -181,8 +181,8 @@ export class UnaryCall implements UnaryInfo, RunningCall<UnaryCall>, MessageSink
       return;
     }
     this.#state = "answered";
-    this.#route.addHeaders(this.#reply);
-    writeAnswer(answer, response);
+    const hasHeaders = this.#route.addHeaders(this.#reply);
+    writeAnswer(answer, response, !hasHeaders);
     // A caller that does not read it has it in our memory.
     if (this.#isLate) this.late();
   }
