@@ -9,6 +9,8 @@ export interface Line {
   /** Keeps the client busy. */
   run(limit: Limit): Promise<Round>;
   memory(): Promise<SideMemory>;
+  /** Bytes that each of so many calls leaves behind for a full collection: those that collections of the young do not free. */
+  residue(calls: number): Promise<Sides<number>>;
   end(): Promise<void>;
 }
 
@@ -66,6 +68,13 @@ export async function openLine({ variant, scenario, execArgvOf }: LineOptions): 
         return toRound(load, before, after);
       },
       memory: () => everySide((worker) => worker.ask("memory", {})),
+      async residue(calls) {
+        const before = await everySide((worker) => worker.ask("heap", { collect: "all" }));
+        await client.ask("load", { scenario, limit: { calls } }, LOAD_PATIENCE_MS);
+        const after = await everySide((worker) => worker.ask("heap", { collect: "young" }));
+        const of = (role: "server" | "client") => (after[role] - before[role]) / calls;
+        return { server: of("server"), client: of("client") };
+      },
       end,
     };
   } catch (error) {

@@ -13,7 +13,8 @@ import { ConnectError, type ConnectRouter, type HandlerContext, type Transport }
 import { file_google_rpc_error_details } from "#gen/google/rpc/error_details_pb.ts";
 import { contextHeaders, currentCall } from "#shared/call-context";
 import { peerFailure } from "#shared/errors";
-import { appendAll, endToEnd, pickHeaders } from "./headers.ts";
+import { unread } from "#shared/server";
+import { appendAll, appendEndToEnd, pickHeaders } from "./headers.ts";
 
 export interface ForwardOptions {
   /** What the service is called in logs and errors. */
@@ -36,7 +37,10 @@ export function forward(router: ConnectRouter, service: DescService, options: Fo
     switch (method.methodKind) {
       case "unary": {
         const unary = method as DescMethodUnary;
-        router.rpc(unary, (message, context) => forwardUnary(unary, message, context, options));
+        router.rpc(
+          unary,
+          unread((message, context) => forwardUnary(unary, message, context, options)),
+        );
         break;
       }
       case "server_streaming": {
@@ -67,8 +71,11 @@ async function forwardUnary(
   try {
     const request = pickHeaders(context.requestHeader, headers.request);
     const response = await transport.unary(method, context.signal, undefined, request, message);
-    appendAll(context.responseHeader, pickHeaders(response.header, headers.response));
-    appendAll(context.responseTrailer, endToEnd(response.trailer));
+    // Where none is to come back, they need not be made.
+    if (headers.response.length > 0) {
+      appendAll(context.responseHeader, pickHeaders(response.header, headers.response));
+    }
+    appendEndToEnd(context.responseTrailer, response.trailer);
     return response.message;
   } catch (error) {
     throw handedBack(error, name, headers.response);
@@ -87,7 +94,7 @@ async function* forwardStream(
     const response = await transport.stream(method, context.signal, undefined, request, messages);
     appendAll(context.responseHeader, pickHeaders(response.header, headers.response));
     yield* response.message;
-    appendAll(context.responseTrailer, endToEnd(response.trailer));
+    appendEndToEnd(context.responseTrailer, response.trailer);
   } catch (error) {
     throw handedBack(error, name, headers.response);
   }

@@ -2,21 +2,25 @@
 const hopByHop =
   /^(grpc-.*|connect-.*|content-.*|accept-encoding|connection|date|keep-alive|server|te|trailer|transfer-encoding|vary)$/;
 
-/** The headers that are on the list. */
-export function pickHeaders(from: Headers, allowed: readonly string[]): Headers {
-  const picked = new Headers();
+/** The headers that are on the list; undefined when there are none. */
+export function pickHeaders(from: Headers, allowed: readonly string[]): [name: string, value: string][] | undefined {
+  let picked: [string, string][] | undefined;
   for (const name of allowed) {
     const value = from.get(name);
-    if (value !== null) picked.set(name, value);
+    if (value === null) continue;
+    picked ??= [];
+    picked.push([name, value]);
   }
   return picked;
 }
 
 /** All metadata but what the protocols wrote. */
-export function endToEnd(from: Headers): Headers {
-  return new Headers([...from].filter(([name]) => !hopByHop.test(name)));
+export function appendEndToEnd(to: Headers, from: Headers): void {
+  from.forEach((value, name) => {
+    if (!hopByHop.test(name)) to.append(name, value);
+  });
 }
 
-export function appendAll(to: Headers, from: Headers): void {
-  for (const [name, value] of from) to.append(name, value);
+export function appendAll(to: Headers, pairs: readonly [name: string, value: string][] = []): void {
+  for (const [name, value] of pairs) to.append(name, value);
 }

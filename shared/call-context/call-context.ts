@@ -1,4 +1,5 @@
 import { AsyncLocalStorage } from "node:async_hooks";
+import { watchItems } from "#shared/streams";
 import type { Trace } from "./trace.ts";
 
 /** What an incoming call hands to the work that it causes: outgoing calls, events, log lines. */
@@ -30,8 +31,12 @@ export function currentCall(): CallContext | undefined {
 }
 
 /** Runs `work`, and all that it starts, as part of the call. */
-export function runInCall<T>(call: CallContext, work: () => T): T {
-  return storage.run(call, work);
+export function runInCall<Arguments extends unknown[], T>(
+  call: CallContext,
+  work: (...args: Arguments) => T,
+  ...args: Arguments
+): T {
+  return storage.run(call, work, ...args);
 }
 
 /**
@@ -54,25 +59,8 @@ export function remainingMs(call: CallContext): number {
  * The same items, each asked for as part of the call: a generator's body runs in the context of whoever pulls, which
  * for a streaming handler is the transport.
  */
-export async function* iterateInCall<T>(
-  call: CallContext,
-  items: AsyncIterable<T>,
-): AsyncGenerator<T, void, undefined> {
-  const iterator = storage.run(call, () => items[Symbol.asyncIterator]());
-  let isDone = false;
-  try {
-    for (;;) {
-      const result = await storage.run(call, () => iterator.next());
-      if (result.done === true) {
-        isDone = true;
-        return;
-      }
-      yield result.value;
-    }
-  } catch (error) {
-    isDone = true;
-    throw error;
-  } finally {
-    if (!isDone) await storage.run(call, () => iterator.return?.());
-  }
+export function iterateInCall<T>(call: CallContext, items: AsyncIterable<T>): AsyncIterable<T> {
+  // A snapshot is entered for less than `run`, which copies the context each time.
+  const inCall = storage.run(call, () => AsyncLocalStorage.snapshot());
+  return watchItems(items, { around: (step) => inCall(step) });
 }

@@ -1,7 +1,6 @@
-import { v7 } from "uuid";
 import type { CallContext } from "./call-context.ts";
-import { fillRandom } from "./random-bytes.ts";
-import { continueTrace, formatTraceparent, startTrace } from "./trace.ts";
+import { continueTrace, formatTraceparent, startTrace, type Trace } from "./trace.ts";
+import { uuid } from "./uuid.ts";
 
 /** The headers that carry a call's context between services, besides the protocol's own for deadlines. */
 export const contextHeaders = {
@@ -36,25 +35,24 @@ export function readContextHeaders(
 
 /** A call that comes from nobody, with a trace and a request id of its own. */
 export function beginCall(method: string): CallContext {
-  let signal: AbortSignal | undefined;
-  return {
-    method,
-    requestId: uuid(),
-    trace: startTrace(),
-    // Nobody ends it, and hardly anybody asks.
-    get signal() {
-      signal ??= new AbortController().signal;
-      return signal;
-    },
-  };
+  return new BegunCall(method);
 }
 
-const random = new Uint8Array(16);
+class BegunCall implements CallContext {
+  readonly method: string;
+  readonly requestId = uuid();
+  readonly trace: Trace = startTrace();
+  #signal: AbortSignal | undefined;
 
-/** The library draws its random bytes one id at a time, which costs more than all the rest of an id. */
-function uuid(): string {
-  fillRandom(random);
-  return v7({ random });
+  constructor(method: string) {
+    this.method = method;
+  }
+
+  /** Nobody ends it, and hardly anybody asks. */
+  get signal(): AbortSignal {
+    this.#signal ??= new AbortController().signal;
+    return this.#signal;
+  }
 }
 
 function isRetried(headers: Headers): boolean {

@@ -10,11 +10,6 @@ export function randomHex(length: number): string {
   return pool.toString("hex", from, from + length);
 }
 
-export function fillRandom(bytes: Uint8Array): void {
-  const from = draw(bytes.length);
-  for (let index = 0; index < bytes.length; index++) bytes[index] = pool[from + index] ?? 0;
-}
-
 function draw(length: number): number {
   if (used + length > pool.length) {
     randomFillSync(pool);

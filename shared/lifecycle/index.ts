@@ -8,4 +8,5 @@ export {
   type ReadinessState,
 } from "./readiness.ts";
 export { type App, type ReconfigurableApp, type RunOptions, type RunProcess, run } from "./run.ts";
+export { type RunningCall, RunningCalls } from "./running-calls.ts";
 export { type RestartWarningOptions, warnOfRestart } from "./warn-of-restart.ts";

@@ -1,4 +1,4 @@
 export type { LogDestination } from "./destination.ts";
 export { type LogConfig, logSection } from "./log-section.ts";
-export { createLogger, type Logger, type LoggerOptions } from "./logger.ts";
+export { callFields, createLogger, type Logger, type LoggerOptions } from "./logger.ts";
 export { redactLine } from "./redact.ts";

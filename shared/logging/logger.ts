@@ -1,6 +1,7 @@
 import { type Logger as PinoLogger, pino } from "pino";
-import { currentCall } from "#shared/call-context";
+import { type CallContext, currentCall } from "#shared/call-context";
 import { type LogDestination, openDestination } from "./destination.ts";
+import { isoTime } from "./iso-time.ts";
 import type { LogConfig } from "./log-section.ts";
 import { redactLine } from "./redact.ts";
 import { serializeError } from "./serialize-error.ts";
@@ -27,18 +28,20 @@ export function createLogger({ name, config, destination }: LoggerOptions): Logg
     {
       level: config.level,
       base: { service: name },
-      timestamp: pino.stdTimeFunctions.isoTime,
+      timestamp: () => `,"time":"${isoTime()}"`,
       formatters: { level: (label) => ({ level: label }) },
       serializers: { err: serializeError, error: serializeError },
-      mixin: callFields,
+      mixin: () => callFields(currentCall()),
       hooks: { streamWrite: redactLine },
     },
     openDestination(config.format, destination),
   );
 }
 
-/** A new object each time: pino adds the line's own fields to it. */
-function callFields(): object {
-  const call = currentCall();
+/**
+ * What the lines of a call have in common; for a line of the call that is written outside of it. A new object each time:
+ * pino adds the line's own fields to it.
+ */
+export function callFields(call: CallContext | undefined): object {
   return call === undefined ? {} : { trace_id: call.trace.traceId, request_id: call.requestId };
 }

@@ -5,7 +5,7 @@ import type { LogDestination } from "./destination.ts";
 export const STDOUT = 1;
 
 /** A system call for each line would cost more than the line. */
-const BUFFER_LENGTH = 8 * 1024;
+const BUFFER_LENGTH = 32 * 1024;
 /** How long a line may wait for others. What the process loses when it is killed (SIGKILL) is no older. */
 const FLUSH_INTERVAL_MS = 50;
 /** pino's number of `warn`. */

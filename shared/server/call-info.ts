@@ -3,29 +3,48 @@ import type { Http2ServerRequest } from "node:http2";
 import type { Socket } from "node:net";
 import { type ConnectError, createContextKey, type HandlerContext } from "@connectrpc/connect";
 
-/** What the transport knows of a call and its interceptors do not: Connect's requests carry no peer and no deadline. */
-export interface CallInfo {
+/**
+ * What the transport knows of a call and its interceptors do not: Connect's requests carry no peer and no deadline.
+ *
+ * This and whatever else lives as long as a call are classes, not object literals: while V8 warms up it finds the
+ * literals of all calls in flight alive, and from then on puts those of each call where only a full collection frees
+ * them, with all that they refer to.
+ */
+export class CallInfo {
   /** Address and port of the other end of the connection. */
   readonly peer: string;
   /** On the clock of `performance.now()`. */
-  readonly startedAtMs: number;
+  readonly startedAtMs = performance.now();
   /** On the same clock; set once the method, and so its limit, is known. */
-  deadlineMs?: number;
-  /**
-   * Set once an interceptor answers for the call's line in the access log. Called once, when nothing more will be
-   * written, with a way to ask which failure the answer tells.
-   */
-  onEnd?: (answeredError: () => ConnectError | undefined) => void;
+  deadlineMs: number | undefined = undefined;
+  /** Set once an interceptor answers for the call's line in the access log. */
+  log: CallLog | undefined = undefined;
   /** What a unary call that takes the short path has beside its request. */
-  unary?: UnaryInfo;
-  /** Called when the response closes, answered or not. */
-  onClose?: () => void;
+  unary: UnaryInfo | undefined = undefined;
+  /** What a streaming call that takes the short path has beside its request. */
+  stream: StreamInfo | undefined = undefined;
+
+  constructor(peer: string) {
+    this.peer = peer;
+  }
 }
 
-export interface UnaryInfo {
+export interface CallLog {
+  /** Called once, when nothing more will be written, with a way to ask which failure the answer tells. */
+  ended(answeredError: () => ConnectError | undefined): void;
+}
+
+export interface ShortCallInfo {
   readonly context: HandlerContext;
+  /** The response has closed, answered or not. */
+  closed(): void;
+}
+
+export type StreamInfo = ShortCallInfo;
+
+export interface UnaryInfo extends ShortCallInfo {
   /** Called with its reason when the context's signal fires, for whom a listener for each call is too much. */
-  onAbort?: (reason: unknown) => void;
+  onAbort: ((reason: unknown) => void) | undefined;
 }
 
 /** Undefined where interceptors run without this server, such as in Connect's router transport. */
@@ -39,7 +58,7 @@ type CalledBy = (IncomingMessage | Http2ServerRequest) & { [infoOf]?: CallInfo }
 
 /** Made when the request's headers are in. */
 export function callInfoOf(request: CalledBy): CallInfo {
-  request[infoOf] ??= { peer: peerOf(request), startedAtMs: performance.now() };
+  request[infoOf] ??= new CallInfo(peerOf(request));
   return request[infoOf];
 }
 

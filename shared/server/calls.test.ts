@@ -651,9 +651,10 @@ test("a failure of what is called at a call's end is logged, and hurts nobody", 
       (next) => (request) => {
         const info = request.contextValues.get(callInfoKey);
         assert.ok(info !== undefined);
-        info.onEnd = () => {
+        const ended = () => {
           throw new Error("the disk is full");
         };
+        info.log = { ended };
         return next(request);
       },
     ],

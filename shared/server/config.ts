@@ -50,8 +50,8 @@ export const serverSection = section({
     .max(1024 * 1024)
     .default(16 * 1024),
   /**
-   * Serves plain unary calls by a short path of our own, for about a third of the CPU time. False: everything by Connect's own
-   * handlers, which answer the same.
+   * Serves plain unary calls and gRPC's streams by a short path of our own, for about a third of the CPU time. False:
+   * everything by Connect's own handlers, which answer the same.
    */
   fast_path: z.boolean().default(true),
   /** Connections beyond this many are refused. */

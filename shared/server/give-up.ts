@@ -13,6 +13,8 @@ export interface GiveUpOptions {
 export function giveUp(err: unknown, { logger, method, response }: GiveUpOptions): ConnectError {
   logger.error({ err, method }, "call cannot be answered");
   if (!response.headersSent) {
+    // One of them may be what cannot be written, and would fail the end as well.
+    for (const name of response.getHeaderNames()) response.removeHeader(name);
     response.statusCode = 500;
     response.end();
   } else {

@@ -1,5 +1,6 @@
 import http from "node:http";
 import type { Socket } from "node:net";
+import { type RunningCall, RunningCalls } from "#shared/lifecycle";
 import type { ServerConfig } from "./config.ts";
 import type { ProtocolServer, RequestHandler } from "./protocol-server.ts";
 
@@ -16,7 +17,7 @@ export interface Http1Server extends ProtocolServer {
 
 export function createHttp1Server(config: ServerConfig, handler: RequestHandler): Http1Server {
   const sockets = new Set<Socket>();
-  const responses = new Set<http.ServerResponse>();
+  const answers = new RunningCalls<Answer>();
   let isAnnounced = false;
   let isDraining = false;
 
@@ -31,10 +32,12 @@ export function createHttp1Server(config: ServerConfig, handler: RequestHandler)
       connectionsCheckingInterval: Math.min(1_000, config.firstByteTimeoutMs),
     },
     (request, response) => {
-      responses.add(response);
+      const answer = new Answer(response);
+      answers.add(answer);
       if (isAnnounced) response.shouldKeepAlive = false;
-      response.once("close", () => {
-        responses.delete(response);
+      // There is but one: what `once` wraps around a listener would be made for nothing with each call.
+      response.on("close", () => {
+        answers.delete(answer);
         // A response whose headers had gone out before the drain has promised to keep the connection.
         if (isDraining) request.socket.end();
       });
@@ -47,7 +50,7 @@ export function createHttp1Server(config: ServerConfig, handler: RequestHandler)
 
   function announce(): void {
     isAnnounced = true;
-    for (const response of responses) response.shouldKeepAlive = false;
+    for (const { response } of answers) response.shouldKeepAlive = false;
   }
 
   return {
@@ -60,7 +63,7 @@ export function createHttp1Server(config: ServerConfig, handler: RequestHandler)
     drain() {
       announce();
       isDraining = true;
-      const busy = new Set([...responses].map((response) => response.socket));
+      const busy = new Set([...answers].map(({ response }) => response.socket));
       for (const socket of sockets) if (!busy.has(socket)) socket.destroy();
     },
     destroy() {
@@ -68,4 +71,15 @@ export function createHttp1Server(config: ServerConfig, handler: RequestHandler)
       for (const socket of sockets) socket.destroy();
     },
   };
+}
+
+/** One that has not gone out yet. */
+class Answer implements RunningCall<Answer> {
+  readonly response: http.ServerResponse;
+  previous: Answer | undefined;
+  next: Answer | undefined;
+
+  constructor(response: http.ServerResponse) {
+    this.response = response;
+  }
 }

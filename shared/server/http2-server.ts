@@ -30,11 +30,8 @@ export function createHttp2Server(config: ServerConfig, logger: Logger, handler:
     (request, response) => {
       // An answer can be complete before its request is, or the request never be read: without a reset such a stream
       // would stay, with the unread part of its body taken off the connection's window (RFC 9113, 8.1).
-      const { stream } = response;
       // The last of an answer are its trailers; Node sends an (empty) block of them with every answer that has a body.
-      stream.once("wantTrailers", () => {
-        if (!stream.readableEnded) setImmediate(() => stream.close(http2.constants.NGHTTP2_NO_ERROR));
-      });
+      response.stream.on("wantTrailers", resetUnread);
       handler(request, response);
     },
   );
@@ -66,4 +63,8 @@ export function createHttp2Server(config: ServerConfig, logger: Logger, handler:
       for (const session of sessions.keys()) session.destroy();
     },
   };
+}
+
+function resetUnread(this: http2.ServerHttp2Stream): void {
+  if (!this.readableEnded) setImmediate(() => this.close(http2.constants.NGHTTP2_NO_ERROR));
 }

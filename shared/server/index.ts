@@ -3,3 +3,4 @@ export { type AdminServer, type AdminServerOptions, createAdminServer } from "./
 export { type ServerConfig, serverSection } from "./config.ts";
 export type { Routes } from "./routes.ts";
 export { createServer, type Server, type ServerOptions } from "./server.ts";
+export { unread } from "./unary/unread.ts";

@@ -1,22 +1,22 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { Logger } from "#shared/logging";
-import { callInfoOf } from "./call-info.ts";
+import { type CallInfo, callInfoOf } from "./call-info.ts";
 
 /**
  * One line for a request that no interceptor saw, and so is not in the access log: plain HTTP, unknown paths, and calls
  * that were refused before their message was read. Those that went well, at `debug`.
  */
-export function logOtherRequest(
-  logger: Logger,
-  request: IncomingMessage | Http2ServerRequest,
-  response: ServerResponse | Http2ServerResponse,
-): void {
-  const info = callInfoOf(request);
-  // Not "finish": a response that the caller did not wait for has none.
-  response.once("close", () => {
-    info.onClose?.();
-    if (info.onEnd !== undefined) return;
+export function createRequestLog(logger: Logger): (request: Request, response: Response) => void {
+  // One listener for all: what hangs on an HTTP/2 stream outlives its call by far.
+  function onClose(this: Response): void {
+    const request: Request = this.req;
+    const info = callInfoOf(request);
+    (info.unary ?? info.stream)?.closed();
+    if (info.log === undefined) logRequest(request, this, info);
+  }
+
+  function logRequest(request: Request, response: Response, info: CallInfo): void {
     const status = response.statusCode;
     const grpcStatus = grpcStatusOf(response);
     const isComplete = response.writableEnded;
@@ -30,10 +30,19 @@ export function logOtherRequest(
     };
     const isFine = isComplete && status < 400 && (grpcStatus === undefined || grpcStatus === "0");
     logger[isFine ? "debug" : "info"](line, "request");
-  });
+  }
+
+  return (request, response) => {
+    callInfoOf(request);
+    // Not "finish": a response that the caller did not wait for has none.
+    response.on("close", onClose);
+  };
 }
 
-function grpcStatusOf(response: ServerResponse | Http2ServerResponse): string | undefined {
+type Request = IncomingMessage | Http2ServerRequest;
+type Response = ServerResponse | Http2ServerResponse;
+
+function grpcStatusOf(response: Response): string | undefined {
   const { stream } = response as Partial<Http2ServerResponse>;
   const status = stream?.sentTrailers?.["grpc-status"] ?? stream?.sentHeaders?.["grpc-status"];
   return status === undefined ? undefined : String(status);

@@ -8,8 +8,9 @@ import type { ServerConfig } from "./config.ts";
 import { addHealth } from "./health.ts";
 import { addReflection } from "./reflection.ts";
 import { serveConnect } from "./serve-connect.ts";
+import { createStreamRoutes } from "./streams/serve-streams.ts";
 import { recordMethods } from "./unary/recorded-methods.ts";
-import { createUnaryRoutes } from "./unary/serve-unary.ts";
+import { createUnaryRoutes, type ShortRouteOf } from "./unary/serve-unary.ts";
 
 /**
  * Registers a service's Connect routes. Called once.
@@ -25,6 +26,8 @@ export interface RoutesOptions {
   readonly readiness: Readiness;
   readonly routes: Routes;
   readonly interceptors: Interceptor[];
+  /** Whether anything else than routes was added to Fastify. */
+  readonly hasHooks: boolean;
   /** Ends streams of the platform's own, so that they do not hold a shutdown. */
   readonly closing: AbortSignal;
   /** Ends every call. */
@@ -36,7 +39,7 @@ const jsonOptions: object = { textDecoder: new TextDecoder("utf-8", { fatal: tru
 
 /** The service's routes, health and reflection, served in all of Connect's protocols. */
 export function addRoutes(fastify: FastifyInstance, options: RoutesOptions): void {
-  const { config, logger, readiness, interceptors, closing, shutdown } = options;
+  const { config, logger, readiness, interceptors, hasHooks, closing, shutdown } = options;
 
   const acceptCompression = [compressionGzip, compressionBrotli];
   const recorded = recordMethods(
@@ -54,18 +57,12 @@ export function addRoutes(fastify: FastifyInstance, options: RoutesOptions): voi
   const served = new Set<DescService>(router.handlers.map(({ service }) => service));
   addHealth(router, { readiness, services: [...served].map(({ typeName }) => typeName), closing });
   addReflection(router, { services: () => router.handlers.map(({ service }) => service), closing });
-  const unaryRouteOf = config.fastPath
-    ? createUnaryRoutes({
-        config,
-        logger,
-        methods: recorded.unary,
-        interceptors,
-        acceptCompression,
-        jsonOptions,
-        shutdown,
-      })
-    : () => undefined;
-  serveConnect(fastify, { config, logger, handlers: router.handlers, unaryRouteOf, shutdown });
+  const common = { config, logger, interceptors, acceptCompression, shutdown };
+  const unaryRouteOf = createUnaryRoutes({ ...common, methods: recorded.unary, jsonOptions, hasHooks });
+  const streamRouteOf = createStreamRoutes({ ...common, methods: recorded.streams });
+  const shortRouteOf: ShortRouteOf = (handler, handOn) =>
+    config.fastPath ? (unaryRouteOf(handler, handOn) ?? streamRouteOf(handler, handOn)) : undefined;
+  serveConnect(fastify, { config, logger, handlers: router.handlers, shortRouteOf, shutdown });
 
   fastify.get("/livez", async () => ({ status: "alive" }));
   fastify.get("/readyz", async (_request, reply) => {

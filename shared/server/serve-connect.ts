@@ -11,7 +11,8 @@ import { giveUp } from "./give-up.ts";
 import { hangUpError } from "./hang-up.ts";
 import { readBody } from "./read-body.ts";
 import { cutTimeout } from "./timeout-headers.ts";
-import type { UnaryRoute } from "./unary/serve-unary.ts";
+import { contentTypes } from "./unary/ordinary.ts";
+import type { HandOn, ShortRouteOf } from "./unary/serve-unary.ts";
 import { toUniversalRequest } from "./universal-request.ts";
 import { blameCaller } from "./unreadable-request.ts";
 import { writeResponse } from "./write-response.ts";
@@ -20,8 +21,8 @@ export interface ServeConnectOptions {
   readonly config: ServerConfig;
   readonly logger: Logger;
   readonly handlers: readonly UniversalHandler[];
-  /** Takes a method's ordinary unary calls. Undefined: Connect's handler serves them all. */
-  readonly unaryRouteOf: (handler: UniversalHandler) => UnaryRoute | undefined;
+  /** Takes a method's ordinary calls. Undefined: Connect's handler serves them all. */
+  readonly shortRouteOf: ShortRouteOf;
   /** Ends every call. */
   readonly shutdown: AbortSignal;
 }
@@ -35,13 +36,16 @@ export function serveConnect(fastify: FastifyInstance, options: ServeConnectOpti
   fastify.register((scope, _options, done) => {
     // The handlers read the body themselves, and refuse content types in their protocols' ways.
     scope.removeAllContentTypeParsers();
-    scope.addContentTypeParser("*", (_request, _payload, done) => done(null));
+    // By their names also, since Fastify remembers nothing of what it finds for an asterisk.
+    for (const types of [[...contentTypes], "*"]) {
+      scope.addContentTypeParser(types, (_request, _payload, done) => done(null));
+    }
     for (const handler of options.handlers) {
-      const unary = options.unaryRouteOf(handler);
+      const handOn: HandOn = (request, reply, body) => void answer(handler, request, reply, options, body);
+      const short = options.shortRouteOf(handler, handOn);
       scope.all(handler.requestPath, (request, reply) => {
         reply.hijack();
-        const handOn = (body?: AsyncIterable<Uint8Array>) => void answer(handler, request, reply, options, body);
-        if (unary?.take(request, reply, handOn) !== true) handOn();
+        if (short?.take(request, reply) !== true) void answer(handler, request, reply, options);
       });
     }
     done();
@@ -73,7 +77,7 @@ async function answer(
     const deadlineMs = isUnary ? info.deadlineMs : undefined;
     const body = readBody(source ?? raw.iterator({ destroyOnReturn: false }), { deadlineMs, shutdown });
     let universalResponse = await handler({ ...toUniversalRequest(raw, response, info), body });
-    if (isUnary && info.onEnd === undefined) universalResponse = await blameCaller(universalResponse);
+    if (isUnary && info.log === undefined) universalResponse = await blameCaller(universalResponse);
     // What hooks have set, such as CORS.
     for (const [name, value] of Object.entries(reply.getHeaders())) {
       if (value !== undefined) response.setHeader(name, value);
@@ -85,7 +89,7 @@ async function answer(
     answeredWith = () => error;
   }
   try {
-    info.onEnd?.(answeredWith);
+    info.log?.ended(answeredWith);
   } catch (err) {
     logger.error({ err, method }, "the end of a call cannot be told");
   }

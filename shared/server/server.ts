@@ -11,7 +11,7 @@ import { answerNotFound } from "./not-found.ts";
 import { answerPlainError } from "./plain-errors.ts";
 import type { RequestHandler } from "./protocol-server.ts";
 import { logReadiness } from "./readiness-log.ts";
-import { logOtherRequest } from "./request-log.ts";
+import { createRequestLog } from "./request-log.ts";
 import { addRoutes, type Routes } from "./routes.ts";
 import { createAdmission } from "./shedding/admission.ts";
 
@@ -74,6 +74,7 @@ export function createServer(options: ServerOptions): Server {
     readiness,
     routes,
     interceptors: serverInterceptors({ logger, domain: config.name, admission, validate, own: interceptors }),
+    hasHooks: options.fastify !== undefined,
     closing: closing.signal,
     shutdown: shutdown.signal,
   });
@@ -141,8 +142,9 @@ function createFastify(config: ServerConfig, logger: Logger): { fastify: Fastify
   let listener: Listener | undefined;
   const fastify = Fastify({
     serverFactory(handler) {
+      const logRequest = createRequestLog(logger);
       listener = createListener(config, logger, (request, response) => {
-        logOtherRequest(logger, request, response);
+        logRequest(request, response);
         // Fastify's types know one HTTP version at a time.
         (handler as RequestHandler)(request, response);
       });

@@ -334,3 +334,52 @@ test("close ends calls that do not finish within its bound, with CANCELED", asyn
   for (const error of await within(2_000, failures)) assert.equal(error.code, Code.Canceled, error.message);
   await until(() => peer.sockets.size === 0);
 });
+
+test("a connection that the peer has closed is not used, and the next call has another", async (t) => {
+  const peer = await startPeer(t, named("one"));
+  const { books, pool } = startPool(t, { address: peer.address, ...HTTP1 });
+  for (let calls = 1; calls <= 3; calls++) {
+    assert.equal((await books.getBook({ id: "b1" })).book?.title, "one");
+    assert.equal(peer.connections(), calls);
+    for (const socket of peer.sockets) socket.end();
+    await until(() => pool.states()[0]?.endpoints[0]?.connections === 0);
+  }
+});
+
+const ANSWER = "HTTP/1.1 200 OK\r\ncontent-type: application/proto\r\ncontent-length: 0\r\n";
+
+for (const [what, headers, connections] of [
+  ["says nothing of it", "", 1],
+  ["says for how long", "keep-alive: timeout=60\r\n", 1],
+  ["closes it at once", "keep-alive: timeout=1\r\n", 2],
+  ["says that it is the last answer", "connection: close\r\n", 2],
+] as const) {
+  test(`a peer that ${what} gets two calls over ${connections} connections`, async (t) => {
+    let seen = 0;
+    const address = await startTcpPeer(t, (socket) => {
+      seen++;
+      socket.on("data", () => socket.write(`${ANSWER}${headers}\r\n`));
+    });
+    const { books } = startPool(t, { address, ...HTTP1 });
+    await books.getBook({ id: "b1" });
+    await books.getBook({ id: "b1" });
+    assert.equal(seen, connections);
+  });
+}
+
+test("a call that waits for a connection takes the first that is free, its own or another's", async (t) => {
+  const answer = Promise.withResolvers<object>();
+  const peer = await startPeer(t, (router) => router.service(BookService, { getBook: () => answer.promise }));
+  const { books, pool } = startPool(t, { address: peer.address, ...HTTP1 });
+  const leaving = new AbortController();
+  const first = books.getBook({ id: "b1" });
+  const left = failureOf(books.getBook({ id: "b2" }, { signal: leaving.signal }));
+  // Before its connection is there, which then is for whoever comes next.
+  leaving.abort();
+  assert.equal((await left).code, Code.Canceled);
+  await until(() => peer.connections() === 2 && pool.states()[0]?.openCalls === 1);
+  const second = books.getBook({ id: "b3" });
+  answer.resolve({});
+  await Promise.all([first, second]);
+  assert.equal(peer.connections(), 2);
+});

@@ -145,6 +145,20 @@ test("a call ends by its own signal and by the caller's, whichever is first", as
   }
 });
 
+test("a call ends by the incoming call's signal when that is its own as well", async (t) => {
+  const { pool, calls } = await startWitness(t);
+  const leaving = new AbortController();
+  const { getBook } = BookService.method;
+  const call = runInCall(incoming({ signal: leaving.signal }), () =>
+    pool.transport("book-service").unary(getBook, leaving.signal, undefined, undefined, { id: "hang" }),
+  );
+  const failure = failureOf(call);
+  await until(() => calls.length > 0);
+  leaving.abort();
+  assert.equal((await failure).code, Code.Canceled);
+  assert.deepEqual(getEventListeners(leaving.signal, "abort"), []);
+});
+
 test("a call that nobody waits for any more is not sent", async (t) => {
   const { books, peer } = await startWitness(t);
   const error = await failureOf(books.getBook({ id: "b1" }, { signal: AbortSignal.abort() }));

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
-import type { DescService } from "@bufbuild/protobuf";
+import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import type { Interceptor, Transport } from "@connectrpc/connect";
 import type { DiscoveryConfig } from "#shared/discovery";
 import type { Logger } from "#shared/logging";
@@ -20,6 +20,7 @@ import { throttleSection } from "./policies/retry-config.ts";
 import { createRetryThrottle, type RetryThrottle } from "./policies/retry-throttle.ts";
 import { createServiceChannel } from "./service-channel.ts";
 import { type ServiceState, stateOf } from "./states.ts";
+import { createStream } from "./streams/transport.ts";
 import { createUnary } from "./unary/transport.ts";
 import { createWays, type Followed } from "./ways.ts";
 
@@ -49,6 +50,12 @@ export interface PooledServiceOptions {
 /** What a reload can change for calls to come while connections stay. */
 const POLICY_KEYS = ["timeoutMs", "waitForReady", "retry", "hedge", "breaker", "methods"] as const;
 
+/** What is sent without stock Connect's transport. */
+const directKinds = {
+  grpc: new Set(["unary", "server_streaming"]),
+  connect: new Set(["unary"]),
+} as const satisfies Record<string, ReadonlySet<DescMethod["methodKind"]>>;
+
 /** @throws RangeError when its TLS files cannot be used */
 export function createPooledService(initial: ServiceConfig, options: PooledServiceOptions): PooledService {
   const { logger, caller, interceptors: own, discovery, random } = options;
@@ -72,7 +79,8 @@ export function createPooledService(initial: ServiceConfig, options: PooledServi
 
   /** What a call goes through, from the outside in; the last one sends it to one endpoint. */
   function sending(config: ServiceConfig, channel: Followed): Transport {
-    const isDirect = config.http === "2" && config.protocol !== "grpc-web";
+    const { protocol, http, readMaxBytes } = config;
+    const direct = protocol === "grpc-web" ? undefined : directKinds[protocol];
     const interceptors: Interceptor[] = [
       markErrorsInterceptor(name),
       logInterceptor({ logger, service: name, target: config.address.text }),
@@ -85,15 +93,16 @@ export function createPooledService(initial: ServiceConfig, options: PooledServi
       attemptInterceptor({
         channel,
         hashHeader: config.balancer.hashHeader,
-        isDirect,
+        ...(direct === undefined ? {} : { direct }),
         onOutcome: ({ address }, isFault) => channel.latest().outliers?.record(address, !isFault),
       }),
     ];
     const origin = originOf(config);
     const stock = createStockTransport(config, origin, interceptors);
-    const { protocol, http, readMaxBytes } = config;
-    if (http !== "2" || protocol === "grpc-web") return stock;
-    return { unary: createUnary({ protocol, readMaxBytes, origin, interceptors }), stream: stock.stream };
+    if (protocol === "grpc-web") return stock;
+    const unary = createUnary({ protocol, http, readMaxBytes, origin, interceptors });
+    if (protocol !== "grpc") return { unary, stream: stock.stream };
+    return { unary, stream: createStream({ readMaxBytes, origin, interceptors, otherwise: stock.stream }) };
   }
 
   return {

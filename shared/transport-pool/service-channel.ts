@@ -13,9 +13,10 @@ import { transportTo } from "./calls/stock-transport.ts";
 import type { ServiceConfig } from "./config/service.ts";
 import { createConnectBackoff } from "./connections/connect-backoff.ts";
 import { createConnectionLog } from "./connections/connection-log.ts";
+import { createSubchannel } from "./connections/create-subchannel.ts";
 import { createHttp1Subchannel } from "./connections/http1-subchannel.ts";
-import { openHttp2Connection } from "./connections/http2-connection.ts";
-import { createSubchannel, type SubchannelState } from "./connections/subchannel.ts";
+import { openHttp2Connection } from "./connections/open-http2-connection.ts";
+import type { SubchannelState } from "./connections/subchannel.ts";
 import { type ClientTls, createClientTls } from "./connections/tls.ts";
 
 export interface ServiceChannelOptions {

@@ -39,6 +39,8 @@ interface Family {
   way: Way;
   /** Calls that have begun and still may need its way. */
   calls: number;
+  /** One of them has been sent, or has failed. */
+  readonly ended: () => void;
 }
 
 /** As long as a timer can wait: calls on connections that a reload has replaced end when they end. */
@@ -87,8 +89,20 @@ export function createWays({ initial, openChannel, openTransport }: WaysOptions)
 
   function familyOf(config: ServiceConfig, way: Way): Family {
     const key = keyOf(config);
-    const family = families.get(key) ?? { way, calls: 0 };
+    const family = families.get(key) ?? createFamily(way);
     families.set(key, family);
+    return family;
+  }
+
+  function createFamily(way: Way): Family {
+    const family: Family = {
+      way,
+      calls: 0,
+      ended() {
+        family.calls--;
+        retireUnused(family);
+      },
+    };
     return family;
   }
 
@@ -103,16 +117,15 @@ export function createWays({ initial, openChannel, openTransport }: WaysOptions)
     retire(family.way.channel);
   }
 
-  async function send<T>(call: (transport: Transport) => Promise<T>): Promise<T> {
-    const family = current;
-    family.calls++;
-    try {
-      return await call(family.way.transport);
-    } finally {
-      // By now it has been sent, or has failed.
-      family.calls--;
-      retireUnused(family);
-    }
+  /** The family needs its way until the promise settles. */
+  function carried<T>(family: Family, sent: Promise<T>): Promise<T> {
+    sent.then(family.ended, family.ended);
+    return sent;
+  }
+
+  function begin(): Family {
+    current.calls++;
+    return current;
   }
 
   return {
@@ -122,9 +135,15 @@ export function createWays({ initial, openChannel, openTransport }: WaysOptions)
       return [...replaced, ...waiting.map(({ way }) => way.channel)];
     },
     transport: {
-      unary: (method, signal, timeoutMs, header, input, contextValues) =>
-        send((transport) => transport.unary(method, signal, timeoutMs, header, input, contextValues)),
-      stream: (...call) => send((transport) => transport.stream(...call)),
+      unary(method, signal, timeoutMs, header, input, contextValues) {
+        const family = begin();
+        const { transport } = family.way;
+        return carried(family, transport.unary(method, signal, timeoutMs, header, input, contextValues));
+      },
+      stream(...call) {
+        const family = begin();
+        return carried(family, family.way.transport.stream(...call));
+      },
     },
     prepare(config) {
       const way = open(config);

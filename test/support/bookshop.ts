@@ -62,6 +62,7 @@ export async function startBookshop(options: BookshopOptions = {}): Promise<Book
       USER_SERVICE_ADDRESS: `127.0.0.1:${ports.user}`,
       BOOK_SERVICE_ADDRESS: `127.0.0.1:${ports.book}`,
       ORDER_SERVICE_ADDRESS: `127.0.0.1:${ports.order}`,
+      ...(process.env["FAST_PATH"] !== undefined && { FAST_PATH: process.env["FAST_PATH"] }),
       ...options.env,
       SERVER_PORT: String(port),
       ...(name !== "gateway" && { DATABASE_URL: "pglite:memory" }),

@@ -20,6 +20,8 @@ async function answer({ kind, ask }: Question): Promise<unknown> {
     }
     case "memory":
       return memory();
+    case "heap":
+      return heap(ask as Asks["heap"]["ask"]);
   }
 }
 
@@ -45,7 +47,15 @@ async function load({ scenario, limit }: Asks["load"]["ask"]): Promise<Asks["loa
 function memory(): Memory {
   const { rss } = process.memoryUsage();
   globalThis.gc?.();
-  return { rssBytes: rss, heapBytes: process.memoryUsage().heapUsed };
+  return { rssBytes: rss, heapBytes: process.memoryUsage().heapUsed, handles: process.getActiveResourcesInfo().length };
+}
+
+/** In bytes, after a collection of everything, or of what is young. */
+function heap({ collect }: Asks["heap"]["ask"]): number {
+  const type = collect === "all" ? "major" : "minor";
+  // What is young has to be seen twice before it is old.
+  for (let times = 0; times < 2; times++) globalThis.gc?.({ type, execution: "sync" });
+  return process.memoryUsage().heapUsed;
 }
 
 async function reply(question: Question): Promise<void> {

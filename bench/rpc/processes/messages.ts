@@ -12,6 +12,8 @@ export interface Asks {
   /** User and system time so far, in microseconds. */
   readonly cpu: { readonly ask: object; readonly answer: number };
   readonly memory: { readonly ask: object; readonly answer: Memory };
+  /** Bytes of the heap after a collection. */
+  readonly heap: { readonly ask: { readonly collect: "all" | "young" }; readonly answer: number };
 }
 
 export type Limit = { readonly ms: number } | { readonly calls: number };
@@ -34,6 +36,8 @@ export interface Memory {
   readonly rssBytes: number;
   /** What is left of the heap after a collection. */
   readonly heapBytes: number;
+  /** What keeps the process alive, such as sockets and timers. */
+  readonly handles: number;
 }
 
 export interface Question {

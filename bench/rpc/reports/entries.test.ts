@@ -44,7 +44,7 @@ describe("the entries of the results", () => {
   });
 
   test("have the memory of each side, where it was looked at", () => {
-    const memory = (mib: number) => ({ rssBytes: 10 * mib * MIB, heapBytes: mib * MIB });
+    const memory = (mib: number) => ({ rssBytes: 10 * mib * MIB, heapBytes: mib * MIB, handles: 5 });
     const entries = toEntries(
       [
         smallUnary(

@@ -1,8 +1,17 @@
-import { Code, ConnectError, type Interceptor, type StreamRequest, type StreamResponse } from "@connectrpc/connect";
+import {
+  Code,
+  ConnectError,
+  type Interceptor,
+  type StreamRequest,
+  type StreamResponse,
+  type UnaryRequest,
+} from "@connectrpc/connect";
 import { codeToString } from "@connectrpc/connect/protocol-connect";
-import { type CallContext, currentCall, runInCall } from "#shared/call-context";
-import type { Logger } from "#shared/logging";
-import { type CallInfo, callInfoKey } from "../call-info.ts";
+import { currentCall } from "#shared/call-context";
+import { callFields, type Logger } from "#shared/logging";
+import { watchItems } from "#shared/streams";
+import { type CallInfo, type CallLog, callInfoKey } from "../call-info.ts";
+import { callNext } from "./call-next.ts";
 import { isPlatformService } from "./platform-services.ts";
 
 /** Failures that are the server's, not the caller's. */
@@ -15,24 +24,25 @@ const serverFaults: ReadonlySet<Code> = new Set([Code.Unknown, Code.Internal, Co
  * The line is written when the transport has written its last, since an answer can still fail when it is encoded.
  */
 export function accessLogInterceptor(logger: Logger): Interceptor {
-  return (next) => async (request) => {
+  return (next) => (request) => {
     const info = request.contextValues.get(callInfoKey);
     if (info === undefined) return next(request);
-    const ending = new Ending();
-    const method = `${request.service.typeName}/${request.method.name}`;
-    const call = currentCall();
-    info.onEnd = (answeredError) => logCall(logger, { method, call, info }, ending.outcome(answeredError));
-    try {
-      const response = await next(
-        request.stream ? ({ ...request, message: ending.received(request.message) } as StreamRequest) : request,
-      );
-      if (response.stream) return { ...response, message: ending.sent(response.message) } as StreamResponse;
-      ending.isDone = true;
-      return response;
-    } catch (error) {
-      ending.failure = error;
-      throw error;
-    }
+    const ending = new Ending(logger, request, info);
+    info.log = ending;
+    const seen = request.stream
+      ? ({ ...request, message: ending.received(request.message) } as StreamRequest)
+      : request;
+    return callNext(next, seen).then(
+      (response) => {
+        if (response.stream) return { ...response, message: ending.sent(response.message) } as StreamResponse;
+        ending.isDone = true;
+        return response;
+      },
+      (error) => {
+        ending.failure = error;
+        throw error;
+      },
+    );
   };
 }
 
@@ -48,33 +58,62 @@ interface Outcome {
 const OK: Outcome = { code: undefined, isOurs: false };
 
 /** How one call ends, pieced together from what passes by. */
-class Ending {
+class Ending implements CallLog {
   /** The handler has said all that it has to say. */
   isDone = false;
-  failure: unknown;
+  failure: unknown = undefined;
   #isUnreadable = false;
+  readonly #logger: Logger;
+  readonly #method: string;
+  readonly #call = currentCall();
+  readonly #info: CallInfo;
 
-  async *received<T>(items: AsyncIterable<T>): AsyncGenerator<T> {
-    try {
-      yield* items;
-    } catch (error) {
-      // The caller's stream has failed: then no code makes it our fault.
-      this.#isUnreadable = true;
-      throw error;
-    }
+  constructor(logger: Logger, { service, method }: UnaryRequest | StreamRequest, info: CallInfo) {
+    this.#logger = logger;
+    this.#method = `${service.typeName}/${method.name}`;
+    this.#info = info;
   }
 
-  async *sent<T>(items: AsyncIterable<T>): AsyncGenerator<T> {
-    try {
-      yield* items;
-      this.isDone = true;
-    } catch (error) {
-      this.failure = error;
-      throw error;
-    }
+  received<T>(items: AsyncIterable<T>): AsyncIterable<T> {
+    return watchItems(items, {
+      onError: (reason) => {
+        // The caller's stream has failed: then no code makes it our fault.
+        this.#isUnreadable = true;
+        return reason;
+      },
+    });
   }
 
-  outcome(answeredError: () => ConnectError | undefined): Outcome {
+  sent<T>(items: AsyncIterable<T>): AsyncIterable<T> {
+    return watchItems(items, {
+      onEnd: () => {
+        this.isDone = true;
+      },
+      onError: (reason) => {
+        this.failure = reason;
+        return reason;
+      },
+    });
+  }
+
+  ended(answeredError: () => ConnectError | undefined): void {
+    const { code, isOurs, err } = this.#outcome(answeredError);
+    const line = {
+      // The transport ends a call outside of it.
+      ...callFields(this.#call),
+      method: this.#method,
+      caller: this.#call?.caller,
+      code: code === undefined ? "ok" : codeToString(code),
+      ms: Math.round((performance.now() - this.#info.startedAtMs) * 100) / 100,
+      peer: this.#info.peer,
+      ...(err === undefined ? {} : { err }),
+    };
+    if (isOurs) this.#logger.error(line, "call failed");
+    else if (isPlatformService(this.#method)) this.#logger.debug(line, "call");
+    else this.#logger.info(line, "call");
+  }
+
+  #outcome(answeredError: () => ConnectError | undefined): Outcome {
     if (this.failure !== undefined) {
       const { code } = ConnectError.from(this.failure);
       return { code, isOurs: serverFaults.has(code) && !this.#isUnreadable };
@@ -85,29 +124,4 @@ class Ending {
     if (error !== undefined) return { code: error.code, isOurs: true, err: error };
     return this.isDone ? OK : { code: Code.Canceled, isOurs: false };
   }
-}
-
-interface LoggedCall {
-  readonly method: string;
-  readonly call: CallContext | undefined;
-  readonly info: CallInfo;
-}
-
-function logCall(logger: Logger, { method, call, info }: LoggedCall, { code, isOurs, err }: Outcome): void {
-  const line = {
-    method,
-    caller: call?.caller,
-    code: code === undefined ? "ok" : codeToString(code),
-    ms: Math.round((performance.now() - info.startedAtMs) * 100) / 100,
-    peer: info.peer,
-    ...(err === undefined ? {} : { err }),
-  };
-  const write = () => {
-    if (isOurs) logger.error(line, "call failed");
-    else if (isPlatformService(method)) logger.debug(line, "call");
-    else logger.info(line, "call");
-  };
-  // The transport ends a call outside of it.
-  if (call === undefined) write();
-  else runInCall(call, write);
 }

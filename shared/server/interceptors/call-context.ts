@@ -1,22 +1,37 @@
 import type { Interceptor, StreamRequest, StreamResponse, UnaryRequest } from "@connectrpc/connect";
 import { type CallContext, iterateInCall, readContextHeaders, runInCall } from "#shared/call-context";
 import { callInfoKey } from "../call-info.ts";
+import { callNext } from "./call-next.ts";
 
 /** Makes the incoming call what `currentCall()` answers in the handler and in all that it starts. */
-export const callContextInterceptor: Interceptor = (next) => async (request) => {
-  const call = contextOf(request);
-  if (!request.stream) return runInCall(call, () => next(request));
-  const response = await runInCall(call, () => next(request));
-  if (!response.stream) return response;
-  return { ...response, message: iterateInCall(call, response.message) } as StreamResponse;
+export const callContextInterceptor: Interceptor = (next) => (request) => {
+  const call = new IncomingCall(request);
+  const answer = runInCall(call, callNext, next, request);
+  if (!request.stream) return answer;
+  return answer.then((response) => {
+    if (!response.stream) return response;
+    return { ...response, message: iterateInCall(call, response.message) } as StreamResponse;
+  });
 };
 
-function contextOf(request: UnaryRequest | StreamRequest): CallContext {
-  const deadlineMs = request.contextValues.get(callInfoKey)?.deadlineMs;
-  return {
-    method: `${request.service.typeName}/${request.method.name}`,
-    ...readContextHeaders(request.header),
-    ...(deadlineMs === undefined ? {} : { deadlineMs }),
-    signal: request.signal,
-  };
+class IncomingCall implements CallContext {
+  readonly method: string;
+  readonly requestId: string;
+  readonly trace: CallContext["trace"];
+  readonly signal: AbortSignal;
+  declare readonly caller?: string;
+  declare readonly isRetried?: true;
+  declare readonly deadlineMs?: number;
+
+  constructor({ service, method, header, signal, contextValues }: UnaryRequest | StreamRequest) {
+    const { requestId, trace, caller, isRetried } = readContextHeaders(header);
+    const deadlineMs = contextValues.get(callInfoKey)?.deadlineMs;
+    this.method = `${service.typeName}/${method.name}`;
+    this.requestId = requestId;
+    this.trace = trace;
+    this.signal = signal;
+    if (caller !== undefined) this.caller = caller;
+    if (isRetried !== undefined) this.isRetried = isRetried;
+    if (deadlineMs !== undefined) this.deadlineMs = deadlineMs;
+  }
 }

@@ -1,17 +1,20 @@
 import type { Interceptor, StreamResponse } from "@connectrpc/connect";
 import { abortable, abortableItems } from "../abortable.ts";
 import { callInfoKey, type UnaryInfo } from "../call-info.ts";
+import { callNext } from "./call-next.ts";
 
 /**
  * Ends a call when its signal fires (the caller is gone, the deadline has passed, the server shuts down) even if the
  * handler does not look at the signal. What the handler still does is then lost on the caller.
  */
-export const cancellationInterceptor: Interceptor = (next) => async (request) => {
+export const cancellationInterceptor: Interceptor = (next) => (request) => {
   const unary = request.contextValues.get(callInfoKey)?.unary;
-  if (unary !== undefined && unary.context.signal === request.signal) return abortableUnary(unary, next(request));
-  const response = await abortable(request.signal, next(request));
-  if (!response.stream) return response;
-  return { ...response, message: abortableItems(request.signal, response.message) } as StreamResponse;
+  const answer = callNext(next, request);
+  if (unary !== undefined && unary.context.signal === request.signal) return abortableUnary(unary, answer);
+  return abortable(request.signal, answer).then((response) => {
+    if (!response.stream) return response;
+    return { ...response, message: abortableItems(request.signal, response.message) } as StreamResponse;
+  });
 };
 
 /** As `abortable` does, without a listener that would come and go with each call. */

@@ -1,6 +1,8 @@
 import { ConnectError, type Interceptor, type StreamResponse } from "@connectrpc/connect";
 import { DomainError, peerOf, toConnectError } from "#shared/errors";
 import type { Logger } from "#shared/logging";
+import { watchItems } from "#shared/streams";
+import { callNext } from "./call-next.ts";
 
 /**
  * What a handler throws, as the wire shall have it: a DomainError with its code and details, a ConnectError as it is,
@@ -24,21 +26,16 @@ export function errorMappingInterceptor(logger: Logger, domain: string): Interce
     return toConnectError(error, domain);
   }
 
-  async function* mappedItems<T>(items: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T> {
-    try {
-      yield* items;
-    } catch (error) {
-      throw mapped(error, signal);
-    }
-  }
-
-  return (next) => async (request) => {
-    try {
-      const response = await next(request);
-      if (!response.stream) return response;
-      return { ...response, message: mappedItems(response.message, request.signal) } as StreamResponse;
-    } catch (error) {
+  return (next) => (request) => {
+    const fail = (error: unknown): never => {
       throw mapped(error, request.signal);
-    }
+    };
+    const answer = callNext(next, request);
+    if (!request.stream) return answer.catch(fail);
+    return answer.then((response) => {
+      if (!response.stream) return response;
+      const message = watchItems(response.message, { onError: (error) => mapped(error, request.signal) });
+      return { ...response, message } as StreamResponse;
+    }, fail);
   };
 }

@@ -1,4 +1,5 @@
 import type { Interceptor, StreamResponse } from "@connectrpc/connect";
+import { watchItems } from "#shared/streams";
 import type { Admission } from "../shedding/admission.ts";
 import { isPlatformService } from "./platform-services.ts";
 
@@ -28,20 +29,28 @@ export function sheddingInterceptor(admission: Admission): Interceptor {
 /** @param signal fires when the call ends, however it does */
 function counted<T>(items: AsyncIterable<T>, signal: AbortSignal, leave: () => void): AsyncIterable<T> {
   let isStarted = false;
-  // What the caller left before its first item is never asked for one, and a generator not started runs no `finally`.
-  const onEnd = () => {
+  // What the caller left before its first item is never asked for one.
+  const onAbort = () => {
     if (!isStarted) leave();
   };
-  if (signal.aborted) onEnd();
-  signal.addEventListener("abort", onEnd);
+  if (signal.aborted) onAbort();
+  signal.addEventListener("abort", onAbort);
 
-  async function* run(): AsyncGenerator<T> {
-    isStarted = true;
-    try {
-      yield* items;
-    } finally {
-      leave();
-    }
+  function onEnd(): void {
+    signal.removeEventListener("abort", onAbort);
+    leave();
   }
-  return run();
+
+  return watchItems(items, {
+    around(step) {
+      isStarted = true;
+      return step();
+    },
+    onEnd,
+    onError(reason) {
+      onEnd();
+      return reason;
+    },
+    onReturn: onEnd,
+  });
 }

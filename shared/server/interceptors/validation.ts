@@ -3,6 +3,7 @@ import { pathToString } from "@bufbuild/protobuf/reflect";
 import { createValidator } from "@bufbuild/protovalidate";
 import type { Interceptor, StreamRequest } from "@connectrpc/connect";
 import { DomainError } from "#shared/errors";
+import { watchItems } from "#shared/streams";
 import { RuledMessages } from "./ruled-messages.ts";
 
 const validator = createValidator();
@@ -14,24 +15,23 @@ const ruled = new RuledMessages();
  *
  * @throws CompilationError for rules that do not compile, which the error mapping makes `internal`
  */
-export const validationInterceptor: Interceptor = (next) => async (request) => {
+export const validationInterceptor: Interceptor = (next) => (request) => {
   const { input } = request.method;
+  if (!ruled.has(input)) return next(request);
   if (!request.stream) {
     validate(input, request.message);
     return next(request);
   }
-  return next({ ...request, message: validatedItems(input, request.message) } as StreamRequest);
+  const message = watchItems(request.message, {
+    onItem(item) {
+      validate(input, item);
+      return item;
+    },
+  });
+  return next({ ...request, message } as StreamRequest);
 };
 
-async function* validatedItems<T extends Message>(schema: DescMessage, items: AsyncIterable<T>): AsyncGenerator<T> {
-  for await (const item of items) {
-    validate(schema, item);
-    yield item;
-  }
-}
-
 function validate(schema: DescMessage, message: Message): void {
-  if (!ruled.has(schema)) return;
   const result = validator.validate(schema, message);
   if (result.kind === "valid") return;
   if (result.kind === "error") throw result.error;

@@ -3,7 +3,6 @@ import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
 import {
   type Compression,
-  encodeEnvelope,
   encodeEnvelopes,
   envelopeCompress,
   mergeNonProtocolHeaders,
@@ -11,12 +10,17 @@ import {
 import { codeToHttpStatus, errorToJsonBytes, trailerMux } from "@connectrpc/connect/protocol-connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import { trailerFlag, trailerSerialize } from "@connectrpc/connect/protocol-grpc-web";
+import { type HeaderFields, LazyHeaders } from "#shared/unread";
 import { setHeaders } from "../write-response.ts";
-import { type HeaderFields, LazyHeaders } from "./lazy-headers.ts";
+import { endTogether } from "./end-together.ts";
+import { writeToStream } from "./http2-answer.ts";
 import type { UnaryDialect } from "./ordinary.ts";
 
 /** Connect's own limit, below which it does not compress. */
-const COMPRESS_MIN_BYTES = 1024;
+export const COMPRESS_MIN_BYTES = 1024;
+
+/** Flags, and the length of the message. */
+const PREFIX_BYTES = 5;
 
 /** What a call came to: its response message, encoded, or how it failed. */
 export type Outcome = Uint8Array | ConnectError;
@@ -65,7 +69,7 @@ export function toAnswer(outcome: Outcome, options: AnswerOptions): UnaryAnswer 
   if (dialect.protocol === "grpc") {
     if (message === undefined) return { status: 200, header, trailer };
     if (compression === null || message.length < COMPRESS_MIN_BYTES) {
-      return { status: 200, header, trailer, body: encodeEnvelope(0, message) };
+      return { status: 200, header, trailer, body: framed(message) };
     }
     return compressed([{ flags: 0, data: message }], compression).then((body) => ({
       status: 200,
@@ -80,6 +84,15 @@ export function toAnswer(outcome: Outcome, options: AnswerOptions): UnaryAnswer 
     return { status: 200, header, body: encodeEnvelopes(...envelopes) };
   }
   return compressed(envelopes, compression).then((body) => ({ status: 200, header, body }));
+}
+
+/** A message of gRPC that is not compressed. */
+function framed(message: Uint8Array): Uint8Array {
+  const bytes = Buffer.allocUnsafe(PREFIX_BYTES + message.length);
+  bytes[0] = 0;
+  bytes.writeUInt32BE(message.length, 1);
+  bytes.set(message, PREFIX_BYTES);
+  return bytes;
 }
 
 async function compressed(envelopes: { flags: number; data: Uint8Array }[], compression: Compression) {
@@ -112,8 +125,9 @@ function connectAnswer(outcome: Outcome, options: AnswerOptions): UnaryAnswer | 
 
 function connectHeader({ responseHeader, responseTrailer }: HandlerContext, body: Uint8Array): Headers {
   const length = String(body.length);
-  if (!isTouched(responseHeader) && !isTouched(responseTrailer)) {
-    return new LazyHeaders({ "content-type": responseHeader.get("content-type") ?? "", "content-length": length });
+  const fields = responseHeader instanceof LazyHeaders ? responseHeader.fields : undefined;
+  if (fields !== undefined && !isTouched(responseTrailer)) {
+    return new LazyHeaders({ ...fields, "content-length": length });
   }
   const header = trailerMux(responseHeader, responseTrailer);
   header.set("content-length", length);
@@ -124,23 +138,41 @@ function isTouched(headers: Headers): boolean {
   return !(headers instanceof LazyHeaders) || headers.untouched === undefined;
 }
 
-/** Writes it at once. @throws when a header or trailer cannot be written */
-export function writeAnswer(
-  { status, header, trailer, body }: UnaryAnswer,
-  response: ServerResponse | Http2ServerResponse,
-): void {
-  if (header instanceof LazyHeaders && header.untouched !== undefined) {
-    for (const [name, value] of Object.entries(header.untouched)) response.setHeader(name, value as string);
+/**
+ * Writes it in this turn of the event loop.
+ *
+ * @param isAlone nothing else has been set on the response
+ * @throws when a header or trailer cannot be written
+ */
+export function writeAnswer(answer: UnaryAnswer, response: Response, isAlone: boolean): void {
+  const { trailer, body } = answer;
+  const trailers = trailer === undefined ? undefined : fieldsOf(trailer);
+  if (isAlone && "stream" in response && writeToStream(answer, trailers, response)) return;
+  writeHead(answer, response);
+  if (trailers !== undefined) response.addTrailers(trailers);
+  if (body === undefined) response.end();
+  else if ("stream" in response) response.end(body);
+  else endTogether(response, body);
+}
+
+export function writeHead({ status, header }: Pick<UnaryAnswer, "status" | "header">, response: Response): void {
+  const fields = header instanceof LazyHeaders ? header.fields : undefined;
+  if (fields !== undefined) {
+    for (const name in fields) response.setHeader(name, fields[name] as string);
   } else {
     setHeaders(response, header);
   }
   // The overloads of the two classes have no call in common.
   (response as ServerResponse).writeHead(status);
-  if (trailer !== undefined) {
-    response.addTrailers(isTouched(trailer) ? Object.fromEntries(trailer) : okTrailers);
-  }
-  if (body === undefined) response.end();
-  else response.end(body);
+}
+
+/** To be sent with the end. */
+export function writeTrailers(trailer: Headers, response: Response): void {
+  response.addTrailers(fieldsOf(trailer));
+}
+
+function fieldsOf(trailer: Headers): Record<string, string> {
+  return isTouched(trailer) ? Object.fromEntries(trailer) : okTrailers;
 }
 
 /** What Connect says of a failure that is no ConnectError. */

@@ -20,7 +20,7 @@ import {
   type TestServer,
   until,
 } from "#shared/testing";
-import { LazyHeaders } from "./lazy-headers.ts";
+import { LazyHeaders } from "#shared/unread";
 
 // The same bytes go to a server with the short path and to one without it. What the two answer must be the same:
 //

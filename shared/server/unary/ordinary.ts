@@ -29,7 +29,7 @@ const grpc: UnaryDialect = { protocol: "grpc", contentType: "application/grpc+pr
 const grpcWeb: UnaryDialect = { protocol: "grpc-web", contentType: "application/grpc-web+proto", ...framed };
 
 /** By the content type of requests, as all clients but the odd write it. */
-const dialects: ReadonlyMap<string | undefined, UnaryDialect> = new Map([
+const dialects: ReadonlyMap<string, UnaryDialect> = new Map([
   ["application/grpc", grpc],
   ["application/grpc+proto", grpc],
   ["application/grpc-web", grpcWeb],
@@ -37,6 +37,9 @@ const dialects: ReadonlyMap<string | undefined, UnaryDialect> = new Map([
   ["application/proto", { contentType: "application/proto", isBinary: true, ...plain }],
   ["application/json", { contentType: "application/json", isBinary: false, ...plain }],
 ]);
+
+/** Those of ordinary calls. */
+export const contentTypes: readonly string[] = [...dialects.keys()];
 
 export interface OrdinaryOptions {
   readonly requestPath: string;
@@ -54,7 +57,7 @@ export function ordinaryDialect(
   { method, url, headers, httpVersionMajor }: IncomingMessage | Http2ServerRequest,
   { requestPath, timeoutMs = 0, readMaxBytes }: OrdinaryOptions,
 ): UnaryDialect | undefined {
-  const dialect = dialects.get(headers["content-type"]);
+  const dialect = dialects.get(headers["content-type"] ?? "");
   if (dialect === undefined) return undefined;
   // A query is no part of a POST.
   if (method !== "POST" || url !== requestPath) return undefined;

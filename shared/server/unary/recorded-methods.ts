@@ -8,18 +8,24 @@ import {
 
 export type UnaryImplementation = MethodImplSpec & { readonly kind: "unary" };
 
+export type StreamImplementation = Exclude<MethodImplSpec, { readonly kind: "unary" }>;
+
 export interface RecordedMethods {
   /** Registers with the router that it stands for. */
   readonly router: ConnectRouter;
   /** The unary methods that were registered, but those with options of their own. */
   readonly unary: ReadonlyMap<DescMethod, UnaryImplementation>;
+  /** The streaming methods, likewise. */
+  readonly streams: ReadonlyMap<DescMethod, StreamImplementation>;
 }
 
 /** Connect's router keeps to itself what it was given; this one hands it on and remembers the implementations. */
 export function recordMethods(target: ConnectRouter): RecordedMethods {
   const unary = new Map<DescMethod, UnaryImplementation>();
+  const streams = new Map<DescMethod, StreamImplementation>();
   function record(spec: MethodImplSpec): void {
     if (spec.kind === "unary") unary.set(spec.method as DescMethodUnary, spec);
+    else streams.set(spec.method, spec);
   }
   const router: ConnectRouter = {
     handlers: target.handlers,
@@ -36,5 +42,5 @@ export function recordMethods(target: ConnectRouter): RecordedMethods {
       return router;
     },
   };
-  return { router, unary };
+  return { router, unary, streams };
 }

@@ -1,16 +1,18 @@
 import type { DescMethod } from "@bufbuild/protobuf";
-import { createContextValues, type Interceptor } from "@connectrpc/connect";
-import { type Compression, compressionNegotiate, type UniversalHandler } from "@connectrpc/connect/protocol";
+import type { Interceptor } from "@connectrpc/connect";
+import type { Compression, UniversalHandler } from "@connectrpc/connect/protocol";
 import type { FastifyReply, FastifyRequest } from "fastify";
+import { RunningCalls } from "#shared/lifecycle";
 import type { Logger } from "#shared/logging";
-import { callInfoKey, callInfoOf } from "../call-info.ts";
+import { callInfoOf } from "../call-info.ts";
 import type { ServerConfig } from "../config.ts";
-import { giveUp } from "../give-up.ts";
 import { cutTimeout } from "../timeout-headers.ts";
-import type { Request, Response } from "./answer.ts";
-import { ordinaryDialect, type UnaryDialect } from "./ordinary.ts";
+import type { Request } from "./answer.ts";
+import { createCompressionChoice } from "./compression-choice.ts";
+import { addHeaders } from "./hook-headers.ts";
+import { ordinaryDialect } from "./ordinary.ts";
 import type { UnaryImplementation } from "./recorded-methods.ts";
-import { UnaryCall } from "./unary-call.ts";
+import { UnaryCall, type UnaryRoute } from "./unary-call.ts";
 import { createUnaryMethod } from "./unary-method.ts";
 
 export interface UnaryServerOptions {
@@ -20,96 +22,60 @@ export interface UnaryServerOptions {
   readonly interceptors: readonly Interceptor[];
   readonly acceptCompression: Compression[];
   readonly jsonOptions: object;
+  /** Whether anything may set headers beside Connect, such as CORS. */
+  readonly hasHooks: boolean;
   /** Ends every call. */
   readonly shutdown: AbortSignal;
 }
 
+/** Answers a call by other means, and gets what was read of its body. */
+export type HandOn = (request: FastifyRequest, reply: FastifyReply, body: AsyncIterable<Uint8Array>) => void;
+
 /** Serves a method's ordinary calls. */
-export interface UnaryRoute {
-  /**
-   * @param handOn answers the call by other means, and gets what was read of its body
-   * @returns false for a call that is not ordinary: nothing has been done with it
-   */
-  take(request: FastifyRequest, reply: FastifyReply, handOn: (body: AsyncIterable<Uint8Array>) => void): boolean;
+export interface ShortRoute {
+  /** @returns false for a call that is not ordinary: nothing has been done with it */
+  take(request: FastifyRequest, reply: FastifyReply): boolean;
 }
 
-/** Callers write what they accept in a few ways; one who thinks of more of them is not remembered. */
-const MAX_ACCEPTED = 64;
+export type ShortRouteOf = (handler: UniversalHandler, handOn: HandOn) => ShortRoute | undefined;
 
 /**
  * The short path of unary calls. Connect's own handlers send each of them through some ten streams of chunks; this reads
  * the message whole, calls the same interceptors and the same implementation, and writes the answer whole.
  */
-export function createUnaryRoutes(options: UnaryServerOptions): (handler: UniversalHandler) => UnaryRoute | undefined {
-  const { config, logger, methods, interceptors, acceptCompression, jsonOptions, shutdown } = options;
-  const running = new Set<UnaryCall>();
+export function createUnaryRoutes(options: UnaryServerOptions): ShortRouteOf {
+  const { config, logger, methods, interceptors, acceptCompression, jsonOptions, hasHooks, shutdown } = options;
+  const { readMaxBytes } = config;
+  const running = new RunningCalls<UnaryCall>();
   shutdown.addEventListener("abort", () => {
     for (const call of running) call.abort(shutdown.reason);
   });
-  const accepted = new Map<string, Compression | null>();
+  const compressionFor = createCompressionChoice(acceptCompression);
 
-  function compressionFor({ acceptHeader }: UnaryDialect, { headers }: Request): Compression | null {
-    const accept = headers[acceptHeader];
-    if (accept === undefined || accept === "") return null;
-    const names = String(accept);
-    const known = accepted.get(names);
-    if (known !== undefined) return known;
-    const { response } = compressionNegotiate(acceptCompression, null, names, acceptHeader);
-    if (accepted.size < MAX_ACCEPTED) accepted.set(names, response);
-    return response;
-  }
-
-  return ({ method: descriptor, requestPath }) => {
+  return ({ method: descriptor, requestPath }, handOn) => {
     const implementation = methods.get(descriptor);
     if (implementation === undefined) return undefined;
     const method = createUnaryMethod({ implementation, requestPath, interceptors, limits: config, jsonOptions });
-    const name = `${descriptor.parent.typeName}/${descriptor.name}`;
+    const route: UnaryRoute = {
+      method,
+      readMaxBytes,
+      jsonOptions,
+      logger,
+      running,
+      handOn,
+      addHeaders: hasHooks ? addHeaders : () => false,
+    };
 
     return {
-      take({ raw: request }: { raw: Request }, reply, handOn) {
-        const response: Response = reply.raw;
-        const timeoutMs = cutTimeout(request.headers, config.maxTimeoutMs);
-        const dialect = ordinaryDialect(request, { requestPath, timeoutMs, readMaxBytes: config.readMaxBytes });
+      take(request, reply) {
+        const raw: Request = request.raw;
+        const timeoutMs = cutTimeout(raw.headers, config.maxTimeoutMs);
+        const dialect = ordinaryDialect(raw, { requestPath, timeoutMs, readMaxBytes });
         if (dialect === undefined || timeoutMs === undefined || shutdown.aborted) return false;
-        const info = callInfoOf(request);
+        const info = callInfoOf(raw);
         info.deadlineMs = info.startedAtMs + timeoutMs;
-        const call = new UnaryCall({
-          method,
-          dialect,
-          request,
-          response,
-          info,
-          values: createContextValues().set(callInfoKey, info),
-          timeoutMs,
-          readMaxBytes: config.readMaxBytes,
-          compression: compressionFor(dialect, request),
-          jsonOptions,
-          addHeaders() {
-            const headers = reply.getHeaders();
-            for (const header in headers) {
-              const value = headers[header];
-              if (value !== undefined) response.setHeader(header, value);
-            }
-          },
-          handOn(body) {
-            delete info.unary;
-            delete info.onClose;
-            handOn(body);
-          },
-          giveUp: (error) => giveUp(error, { logger, method: name, response }),
-          onEnd(answeredError) {
-            running.delete(call);
-            if (answeredError === undefined) return;
-            try {
-              info.onEnd?.(answeredError);
-            } catch (err) {
-              logger.error({ err, method: name }, "the end of a call cannot be told");
-            }
-          },
-        });
-        running.add(call);
-        info.unary = call;
-        info.onClose = () => call.closed();
+        const compression = compressionFor(dialect, raw);
+        info.unary = new UnaryCall(route, { request, reply, info, dialect, timeoutMs, compression });
         return true;
       },
     };

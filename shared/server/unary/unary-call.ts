@@ -1,8 +1,13 @@
 import { getEventListeners } from "node:events";
 import { constants } from "node:http2";
-import { Code, ConnectError, type ContextValues, type HandlerContext, type UnaryRequest } from "@connectrpc/connect";
+import { Code, ConnectError, type HandlerContext, type UnaryRequest } from "@connectrpc/connect";
 import type { Compression } from "@connectrpc/connect/protocol";
+import type { FastifyReply, FastifyRequest } from "fastify";
+import type { RunningCall, RunningCalls } from "#shared/lifecycle";
+import type { Logger } from "#shared/logging";
+import { LazyHeaders } from "#shared/unread";
 import type { CallInfo, UnaryInfo } from "../call-info.ts";
+import { giveUp } from "../give-up.ts";
 import { hangUpError } from "../hang-up.ts";
 import { isClosed, LAST_WORDS_MS } from "../write-response.ts";
 import {
@@ -16,81 +21,88 @@ import {
   type UnaryAnswer,
   writeAnswer,
 } from "./answer.ts";
-import { LazyHeaders } from "./lazy-headers.ts";
-import { MessageReader } from "./message-reader.ts";
+import { MessageReader, type MessageSink } from "./message-reader.ts";
 import type { UnaryDialect } from "./ordinary.ts";
+import type { HandOn } from "./serve-unary.ts";
+import { CallValues, IncomingRequest, UnaryContext } from "./unary-context.ts";
 import type { UnaryMethod } from "./unary-method.ts";
 
-export interface UnaryCallOptions {
+/** What the calls of one method have in common. */
+export interface UnaryRoute {
   readonly method: UnaryMethod;
-  readonly dialect: UnaryDialect;
-  readonly request: Request;
-  readonly response: Response;
-  readonly info: CallInfo;
-  readonly values: ContextValues;
-  readonly timeoutMs: number;
   readonly readMaxBytes: number;
+  readonly jsonOptions: object;
+  readonly logger: Logger;
+  readonly running: RunningCalls<UnaryCall>;
+  readonly handOn: HandOn;
+  /** Adds what hooks have set for the answer. @returns whether there was anything */
+  addHeaders(reply: FastifyReply): boolean;
+}
+
+export interface UnaryCallOptions {
+  readonly request: FastifyRequest;
+  readonly reply: FastifyReply;
+  readonly info: CallInfo;
+  readonly dialect: UnaryDialect;
+  readonly timeoutMs: number;
   /** What the caller can read. */
   readonly compression: Compression | null;
-  readonly jsonOptions: object;
-  /** Adds what hooks have set for the answer. */
-  addHeaders(): void;
-  /** Lets Connect's handlers answer. */
-  handOn(body: AsyncIterable<Uint8Array>): void;
-  /** Ends an answer that cannot be written. @returns what it tells */
-  giveUp(error: unknown): ConnectError;
-  /** Nothing more happens; the argument is undefined for a call that was handed on, or never came to a handler. */
-  onEnd(answeredError: (() => ConnectError | undefined) | undefined): void;
 }
 
 /** What the signal of a call that went well says afterwards, to what was left behind. */
-const OVER = new DOMException("This operation was aborted", "AbortError");
+export const OVER = new DOMException("This operation was aborted", "AbortError");
 
 /** One call on the short path: read → running → answered → over; or, while it is read, handed on. */
-export class UnaryCall implements UnaryInfo {
+export class UnaryCall implements UnaryInfo, RunningCall<UnaryCall>, MessageSink {
   readonly context: HandlerContext;
-  onAbort?: (reason: unknown) => void;
-  readonly #options: UnaryCallOptions;
+  onAbort: ((reason: unknown) => void) | undefined = undefined;
+  previous: UnaryCall | undefined = undefined;
+  next: UnaryCall | undefined = undefined;
+  readonly #route: UnaryRoute;
+  readonly #request: FastifyRequest;
+  readonly #reply: FastifyReply;
+  readonly #response: Response;
+  readonly #info: CallInfo;
+  readonly #dialect: UnaryDialect;
+  readonly #compression: Compression | null;
   readonly #controller = new AbortController();
   readonly #reader: MessageReader;
   #state: "reading" | "running" | "answered" | "over" = "reading";
   #isLate = false;
   #timer: NodeJS.Timeout;
-  #answeredError: ConnectError | undefined;
+  #answeredError: ConnectError | undefined = undefined;
 
-  constructor(options: UnaryCallOptions) {
-    const { method, dialect, request, values, timeoutMs, compression } = options;
-    this.#options = options;
-    const endsAtMs = Date.now() + timeoutMs;
-    this.context = {
-      service: method.method.parent,
-      method: method.method,
-      protocolName: dialect.protocol,
-      requestMethod: "POST",
-      url: method.url,
-      timeoutMs: () => Math.trunc(endsAtMs) - Date.now(),
+  constructor(route: UnaryRoute, { request, reply, info, dialect, timeoutMs, compression }: UnaryCallOptions) {
+    const raw = request.raw as Request;
+    this.#route = route;
+    this.#request = request;
+    this.#reply = reply;
+    this.#response = reply.raw;
+    this.#info = info;
+    this.#dialect = dialect;
+    this.#compression = compression;
+    this.context = new UnaryContext(route.method, {
+      dialect,
+      endsAtMs: Date.now() + timeoutMs,
       signal: this.#controller.signal,
-      requestHeader: new LazyHeaders(request.headers),
+      requestHeader: new LazyHeaders(raw.headers),
       responseHeader: new LazyHeaders(initialHeader(dialect, compression)),
       responseTrailer: new LazyHeaders(initialTrailer(dialect)),
-      values,
-    };
-    this.#timer = setTimeout(late, timeoutMs, this);
-    const length = request.headers["content-length"];
-    const isFramed = dialect.protocol !== "connect";
-    // Not through the compatibility layer of HTTP/2, which would hand each chunk from one stream to another.
-    this.#reader = new MessageReader("stream" in request ? request.stream : request, {
-      isFramed,
-      readMaxBytes: options.readMaxBytes,
-      contentLength: isFramed || length === undefined ? undefined : Number(length),
-      onMessage: (bytes) => this.#run(bytes),
-      onOdd: (body) => this.#handOn(body),
+      values: new CallValues(info),
     });
+    this.#timer = setTimeout(late, timeoutMs, this);
+    const length = raw.headers["content-length"];
+    const isFramed = dialect.protocol !== "connect";
+    const contentLength = isFramed || length === undefined ? undefined : Number(length);
+    // Not through the compatibility layer of HTTP/2, which would hand each chunk from one stream to another.
+    const source = "stream" in raw ? raw.stream : raw;
+    this.#reader = new MessageReader(source, this, { isFramed, readMaxBytes: route.readMaxBytes, contentLength });
+    route.running.add(this);
   }
 
   /** Ends it early: what its handler does is lost on the caller, who is told the reason. */
   abort(reason: unknown): void {
-    if (this.#state === "reading") this.#handOn(this.#reader.handOn());
+    if (this.#state === "reading") this.onOdd(this.#reader.handOn());
     else if (this.#state === "running") this.#abort(reason);
   }
 
@@ -102,7 +114,7 @@ export class UnaryCall implements UnaryInfo {
     } else if (this.#state === "running") {
       this.#abort(hangUpError());
     } else if (this.#state === "answered") {
-      const { response } = this.#options;
+      const response = this.#response;
       const isComplete = ("stream" in response ? response.stream : response).writableFinished;
       this.#end(isComplete ? () => this.#answeredError : hangUpError);
     }
@@ -111,45 +123,35 @@ export class UnaryCall implements UnaryInfo {
   /** The deadline has passed. */
   late(): void {
     this.#isLate = true;
-    if (this.#state === "answered") this.#timer = setTimeout(dropUnread, LAST_WORDS_MS, this.#options.response);
+    if (this.#state === "answered") this.#timer = setTimeout(dropUnread, LAST_WORDS_MS, this.#response);
     else this.abort(new ConnectError("the operation timed out", Code.DeadlineExceeded));
   }
 
-  #handOn(body: AsyncIterable<Uint8Array>): void {
+  onOdd(body: AsyncIterable<Uint8Array>): void {
     this.#end(undefined);
-    this.#options.handOn(body);
+    this.#info.unary = undefined;
+    this.#route.handOn(this.#request, this.#reply, body);
   }
 
-  #run(bytes: Uint8Array): void {
-    const { method, dialect } = this.#options;
-    const { signal, requestHeader, values } = this.context;
+  onMessage(bytes: Uint8Array): void {
+    const { serialization } = this.#route.method;
     let message: UnaryRequest["message"];
     try {
-      message = method.serialization.getI(dialect.isBinary).parse(bytes);
+      message = serialization.getI(this.#dialect.isBinary).parse(bytes);
     } catch {
       // Whoever cannot read it knows best what to say of it.
-      this.#handOn(this.#reader.handOn());
+      this.onOdd(this.#reader.handOn());
       return;
     }
     this.#state = "running";
-    const request: UnaryRequest = {
-      stream: false,
-      message,
-      service: method.method.parent,
-      method: method.method,
-      requestMethod: "POST",
-      url: method.url,
-      signal,
-      header: requestHeader,
-      contextValues: values,
-    };
-    void this.#answer(request);
+    void this.#answer(new IncomingRequest(this.context, message));
   }
 
   /** Never rejects. */
   async #answer(request: UnaryRequest): Promise<void> {
-    const { method, dialect, compression, jsonOptions } = this.#options;
+    const { method, jsonOptions } = this.#route;
     const { context } = this;
+    const dialect = this.#dialect;
     let outcome: Outcome;
     try {
       const { message, header, trailer } = await method.invoke(request);
@@ -164,23 +166,23 @@ export class UnaryCall implements UnaryInfo {
       this.#abort(error);
     }
     try {
-      const answer = toAnswer(outcome, { dialect, context, compression, jsonOptions });
+      const answer = toAnswer(outcome, { dialect, context, compression: this.#compression, jsonOptions });
       this.#write(answer instanceof Promise ? await answer : answer);
     } catch (error) {
-      const failure = this.#options.giveUp(error);
+      const failure = giveUp(error, { logger: this.#route.logger, method: this.#name(), response: this.#response });
       this.#end(() => failure);
     }
   }
 
   #write(answer: UnaryAnswer): void {
-    const { response, addHeaders } = this.#options;
+    const response = this.#response;
     if (isClosed(response)) {
       this.#end(hangUpError);
       return;
     }
     this.#state = "answered";
-    addHeaders();
-    writeAnswer(answer, response);
+    const hasHeaders = this.#route.addHeaders(this.#reply);
+    writeAnswer(answer, response, !hasHeaders);
     // A caller that does not read it has it in our memory.
     if (this.#isLate) this.late();
   }
@@ -192,11 +194,24 @@ export class UnaryCall implements UnaryInfo {
     this.onAbort?.(signal.reason);
   }
 
+  /** The argument is undefined for a call that was handed on, or never came to a handler. */
   #end(answeredError: (() => ConnectError | undefined) | undefined): void {
     if (this.#state === "over") return;
     this.#state = "over";
     clearTimeout(this.#timer);
-    this.#options.onEnd(answeredError);
+    const { running, logger } = this.#route;
+    running.delete(this);
+    if (answeredError === undefined) return;
+    try {
+      this.#info.log?.ended(answeredError);
+    } catch (err) {
+      logger.error({ err, method: this.#name() }, "the end of a call cannot be told");
+    }
+  }
+
+  #name(): string {
+    const { parent, name } = this.#route.method.method;
+    return `${parent.typeName}/${name}`;
   }
 }
 
@@ -209,7 +224,7 @@ function dropUnread(response: Response): void {
   else response.destroy();
 }
 
-function replace(target: Headers, source: Headers): void {
+export function replace(target: Headers, source: Headers): void {
   for (const name of [...target.keys()]) target.delete(name);
   for (const [name, value] of source) target.set(name, value);
 }

@@ -3,12 +3,15 @@ import {
   createHandlerContext,
   type HandlerContext,
   type Interceptor,
+  type StreamRequest,
   type UnaryRequest,
   type UnaryResponse,
 } from "@connectrpc/connect";
 import { createMethodSerializationLookup, type MethodSerializationLookup } from "@connectrpc/connect/protocol";
 import { callInfoKey } from "../call-info.ts";
 import type { UnaryImplementation } from "./recorded-methods.ts";
+import { OutgoingResponse } from "./unary-context.ts";
+import { leavesUnread, unreadSerialization } from "./unread.ts";
 
 /** A unary method with all that its calls have in common. */
 export interface UnaryMethod {
@@ -34,33 +37,28 @@ export function createUnaryMethod(options: UnaryMethodOptions): UnaryMethod {
   const method = implementation.method as DescMethodUnary;
 
   async function handle(request: UnaryRequest): Promise<UnaryResponse> {
-    const context = contextOf(request);
+    const context = contextOf(request, request.contextValues.get(callInfoKey)?.unary?.context);
     const output = await implementation.impl(request.message as Message, context);
-    return {
-      stream: false,
-      service: method.parent,
-      method,
-      message: create(method.output, output as Message),
-      header: context.responseHeader,
-      trailer: context.responseTrailer,
-    };
+    return new OutgoingResponse(method, create(method.output, output as Message), context);
   }
   // Interceptors are typed for calls of both kinds; these see unary ones only.
   const next = interceptors.reduceRight((inner, interceptor) => interceptor(inner), handle as ReturnType<Interceptor>);
 
+  const serialization = createMethodSerializationLookup(method, undefined, jsonOptions, limits);
   return {
     method,
     requestPath,
     url: `http://server${requestPath}`,
-    serialization: createMethodSerializationLookup(method, undefined, jsonOptions, limits),
+    serialization: leavesUnread(implementation.impl)
+      ? unreadSerialization(method, serialization, limits)
+      : serialization,
     invoke: next as UnaryMethod["invoke"],
   };
 }
 
 /** The call's context, with what interceptors have put into the request's place. */
-function contextOf(request: UnaryRequest): HandlerContext {
+export function contextOf(request: UnaryRequest | StreamRequest, context: HandlerContext | undefined): HandlerContext {
   const { service, method, requestMethod, url, header, signal, contextValues } = request;
-  const context = request.contextValues.get(callInfoKey)?.unary?.context;
   if (context === undefined) {
     // An interceptor has made a request of its own: then its response brings what it has for headers and trailers.
     const init = { service, method, requestMethod, url, requestHeader: header, requestSignal: signal, contextValues };

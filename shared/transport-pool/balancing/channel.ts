@@ -4,6 +4,7 @@ import type { Endpoint as ResolvedEndpoint, Resolver } from "#shared/discovery";
 import { describeError } from "#shared/errors";
 import type { SubchannelState } from "../connections/subchannel.ts";
 import { createWaiters } from "../connections/waiters.ts";
+import type { EndSignal } from "../policies/call-end.ts";
 import { unsent } from "../policies/unsent.ts";
 import type { Balancer } from "./balancer.ts";
 import type { Connecting } from "./connecting.ts";
@@ -38,7 +39,7 @@ export interface Channel {
 }
 
 export interface PickCall {
-  readonly signal: AbortSignal;
+  readonly signal: EndSignal;
   readonly waitForReady: boolean;
   /** Addresses to avoid when there are others. */
   readonly tried: ReadonlySet<string> | undefined;

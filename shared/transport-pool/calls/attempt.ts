@@ -1,11 +1,13 @@
 import { AsyncLocalStorage } from "node:async_hooks";
-import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
+import type { DescMethod } from "@bufbuild/protobuf";
+import { Code, ConnectError, type Interceptor, type StreamRequest, type UnaryRequest } from "@connectrpc/connect";
 import type { Channel } from "../balancing/channel.ts";
 import type { Endpoint } from "../balancing/endpoint.ts";
-import { isServerFault } from "../policies/codes.ts";
+import { type EndSignal, endOf } from "../policies/call-end.ts";
+import { callNext } from "../policies/call-next.ts";
 import { setTimeLeft } from "../policies/further-headers.ts";
 import { outgoingCallKey } from "../policies/outgoing-call.ts";
-import { unsentKind } from "../policies/unsent.ts";
+import { AttemptOutcome, type OnOutcome } from "./attempt-outcome.ts";
 import { handOn } from "./hand-on.ts";
 import { observeEnd } from "./observe-end.ts";
 
@@ -34,103 +36,112 @@ export interface AttemptOptions {
   readonly channel: Pick<Channel, "pick">;
   /** What keeps calls together, for `consistent_hash`. */
   readonly hashHeader: string | undefined;
-  /** Unary calls are sent by `createUnary`: their endpoint is handed on without an AsyncLocalStorage. Default false. */
-  readonly isDirect?: boolean;
-  /** What the outcome of an attempt says of its endpoint. */
-  readonly onOutcome: (endpoint: Endpoint, isFault: boolean) => void;
+  /**
+   * The calls that are sent by `createUnary` and `createStream`: their endpoint is handed on without an
+   * AsyncLocalStorage. Default none.
+   */
+  readonly direct?: ReadonlySet<DescMethod["methodKind"]>;
+  readonly onOutcome: OnOutcome;
 }
+
+type Next = Parameters<Interceptor>[0];
+type Request = UnaryRequest | StreamRequest;
 
 /**
  * Sends the call once: chooses an endpoint, and tells it how that went. Has to be the innermost interceptor. A call
  * that has ended neither waits for a connection nor opens a stream.
  */
 export function attemptInterceptor(options: AttemptOptions): Interceptor {
-  const { channel, hashHeader, isDirect = false, onOutcome } = options;
-  return (next) => async (req) => {
-    const { signal } = req;
-    signal.throwIfAborted();
+  const { channel, hashHeader, direct, onOutcome } = options;
+
+  function pick(req: Request, signal: EndSignal, askedAt: number): Endpoint | Promise<Endpoint> {
     const call = req.contextValues.get(outgoingCallKey);
-    const askedAt = performance.now();
     const pick = {
       signal,
       waitForReady: call?.policy.waitForReady ?? false,
       tried: call?.tried,
       hashKey: hashHeader === undefined ? undefined : (req.header.get(hashHeader) ?? undefined),
     };
-    const picked = channel.pick(pick, askedAt);
-    const endpoint = picked instanceof Promise ? await picked : picked;
-    if (call !== undefined) {
-      call.tried.add(endpoint.address);
-      call.peer = endpoint.address;
-    }
-    call?.onPick?.();
-    const startedAt = picked instanceof Promise ? performance.now() : askedAt;
-    let hasEnded = false;
-    let isAnswered = false;
-    if (call?.deadlineMs !== undefined && startedAt - askedAt >= 1) {
-      setTimeLeft(req.header, call.deadlineMs - startedAt);
-    }
+    return channel.pick(pick, askedAt);
+  }
 
-    function ended(code: Code | undefined, ms?: number, now = performance.now()): void {
-      if (hasEnded) return;
-      hasEnded = true;
-      const isFault = code !== undefined && isServerFault(code);
-      endpoint.end({ isFault, now, ms });
-      if (code !== Code.Canceled) onOutcome(endpoint, isFault);
-    }
+  /** The attempt's time begins. */
+  function picked(req: Request, endpoint: Endpoint, askedAt: number, startedAt: number): void {
+    const call = req.contextValues.get(outgoingCallKey);
+    if (call === undefined) return;
+    call.tried.add(endpoint.address);
+    call.peer = endpoint.address;
+    call.onPick?.();
+    if (call.deadlineMs !== undefined && startedAt - askedAt >= 1) setTimeLeft(req.header, call.deadlineMs - startedAt);
+  }
 
-    function failed(reason: unknown): void {
-      // Connect's own meaning on the way out: the signal's reason, when that is what has ended the attempt.
-      const error = ConnectError.from(signal.aborted ? signal.reason : reason, Code.Canceled);
-      if (unsentKind(error) !== undefined) {
-        // Says nothing of the peer but that it is going, and its connection says that itself.
-        hasEnded = true;
-        endpoint.end({ isFault: false, now: performance.now() });
-        return;
-      }
-      const isTimeUp = signal.aborted && error.code === Code.DeadlineExceeded;
-      if (isAnswered) {
-        // A stream goes on for as long as the caller wanted to watch: no fault of anybody.
-        ended(isTimeUp ? Code.Canceled : error.code);
-        return;
-      }
-      // Whoever left has waited for so long, and the answer was still to come.
-      const ms = performance.now() - startedAt;
-      const isSlow = ms > (endpoint.latencyMs(performance.now()) ?? 0);
-      if (isTimeUp || (signal.aborted && isSlow)) endpoint.subchannel.checkAlive();
-      // Connect's servers begin a stream with its first message, for which there may have been no reason yet.
-      if (req.stream && isTimeUp) {
-        ended(Code.Canceled);
-        return;
-      }
-      ended(error.code, error.code !== Code.Canceled || isSlow ? ms : undefined);
-    }
+  /** Neither this nor what stands around it is an async function: each costs more than all that most policies do. */
+  function sendDirect(next: Next, req: Request): ReturnType<Next> {
+    const signal = endOf(req);
+    signal.throwIfAborted();
+    const askedAt = performance.now();
+    const endpoint = pick(req, signal, askedAt);
+    return endpoint instanceof Promise
+      ? endpoint.then((one) => sendTo(one, next, req, signal, askedAt, performance.now()))
+      : sendTo(endpoint, next, req, signal, askedAt, askedAt);
+  }
 
+  function sendTo(
+    endpoint: Endpoint,
+    next: Next,
+    req: Request,
+    signal: EndSignal,
+    askedAt: number,
+    startedAt: number,
+  ): ReturnType<Next> {
+    picked(req, endpoint, askedAt, startedAt);
+    const outcome = new AttemptOutcome({ endpoint, signal, isStream: false, startedAt, onOutcome });
+    const sent = handOn(endpoint, next, req);
+    sent.then(
+      () => outcome.succeeded(),
+      (reason) => outcome.failed(reason),
+    );
+    return sent;
+  }
+
+  async function send(next: Next, req: Request): ReturnType<Next> {
+    const { signal } = req;
+    signal.throwIfAborted();
+    const askedAt = performance.now();
+    const picking = pick(req, signal, askedAt);
+    const endpoint = picking instanceof Promise ? await picking : picking;
+    const startedAt = picking instanceof Promise ? performance.now() : askedAt;
+    picked(req, endpoint, askedAt, startedAt);
+    const outcome = new AttemptOutcome({ endpoint, signal, isStream: req.stream, startedAt, onOutcome });
     try {
-      const res = await (isDirect && !req.stream
+      const res = await (direct?.has(req.method.methodKind)
         ? handOn(endpoint, next, req)
         : storage.run({ endpoint, signal }, next, req));
       if (!res.stream) {
-        const now = performance.now();
-        ended(undefined, now - startedAt, now);
+        outcome.succeeded();
         return res;
       }
-      // How long a stream goes on says nothing, and neither does when it begins: with its first message.
-      isAnswered = true;
+      outcome.answered();
       // The signal also fires when a stream has ended well; that is noted by then.
-      if (signal.aborted) failed(signal.reason);
-      else signal.addEventListener("abort", () => hasEnded || failed(signal.reason), { once: true });
+      if (signal.aborted) outcome.failed(signal.reason);
+      else signal.addEventListener("abort", () => outcome.failed(signal.reason), { once: true });
       return {
         ...res,
         message: observeEnd(
           res.message,
-          () => ended(undefined),
-          (reason) => hasEnded || failed(reason),
+          () => outcome.ended(undefined),
+          (reason) => outcome.failed(reason),
         ),
       };
     } catch (error) {
-      if (!hasEnded) failed(error);
+      outcome.failed(error);
       throw error;
     }
+  }
+
+  const isUnaryDirect = direct?.has("unary") ?? false;
+  return (next) => {
+    const sendUnary = (req: Request) => sendDirect(next, req);
+    return (req) => (isUnaryDirect && !req.stream ? callNext(sendUnary, req) : send(next, req));
   };
 }

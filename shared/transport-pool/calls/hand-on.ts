@@ -1,4 +1,5 @@
 import type { Endpoint } from "../balancing/endpoint.ts";
+import { callNext } from "../policies/call-next.ts";
 
 let handed: Endpoint | undefined;
 
@@ -8,15 +9,13 @@ let handed: Endpoint | undefined;
  */
 export function handOn<Request, Response>(
   endpoint: Endpoint,
-  send: (request: Request) => Response,
+  send: (request: Request) => Promise<Response>,
   request: Request,
-): Response {
+): Promise<Response> {
   handed = endpoint;
-  try {
-    return send(request);
-  } finally {
-    handed = undefined;
-  }
+  const sent = callNext(send, request);
+  handed = undefined;
+  return sent;
 }
 
 /** The endpoint that was chosen for the attempt which is being sent. */

@@ -19,6 +19,7 @@ import {
 import type { MethodPolicy } from "../policies/method-policy.ts";
 import { type OutgoingCall, outgoingCallKey } from "../policies/outgoing-call.ts";
 import { outgoingTimeoutMs } from "./deadline.ts";
+import { plainPairs } from "./plain-headers.ts";
 
 export interface InheritCallOptions {
   /** This service's name, for `x-caller`. */
@@ -64,14 +65,16 @@ interface OwnOptions {
 function outgoingCall(own: OwnOptions, policy: MethodPolicy, defaultMs: number | undefined, caller: string) {
   const incoming = currentCall();
   const call = incoming ?? beginCall(caller);
-  const header = own.header === undefined ? contextHeaderPairs(call, caller) : headersOf(own.header, call, caller);
+  const pairs = own.header === undefined ? [] : plainPairs(own.header);
+  const header =
+    pairs === undefined ? headersOf(own.header, call, caller) : [...pairs, ...contextHeaderPairs(call, caller)];
   const timeoutMs = outgoingTimeoutMs({ explicitMs: own.timeoutMs, defaultMs, remainingMs: remainingMs(call) });
   // The interceptors see a call that comes too late, so that its line is in the log; the innermost one ends it.
   const signal = timeoutMs === 0 ? AbortSignal.abort(tooLate()) : linkSignals(own.signal, incoming?.signal);
   const startedAt = performance.now();
   const deadlineMs = timeoutMs === undefined ? undefined : startedAt + timeoutMs;
-  const outgoing: OutgoingCall = { policy, startedAt, deadlineMs, attempts: 0, tried: new Set() };
-  const contextValues = new OutgoingValues(own.contextValues ?? createContextValues(), outgoing);
+  const outgoing = new BegunOutgoingCall(policy, startedAt, deadlineMs);
+  const contextValues = new OutgoingValues(own.contextValues, outgoing);
   return { call, isNew: incoming === undefined, header, timeoutMs, signal, contextValues };
 }
 
@@ -81,33 +84,55 @@ function headersOf(own: OwnOptions["header"], call: CallContext, caller: string)
   return header;
 }
 
+/** Not a literal: V8 would soon allocate it, which lives as long as its call, among what lives for ever. */
+class BegunOutgoingCall implements OutgoingCall {
+  readonly policy: MethodPolicy;
+  readonly startedAt: number;
+  readonly deadlineMs: number | undefined;
+  attempts = 0;
+  readonly tried = new Set<string>();
+  declare peer?: string;
+  onPick: (() => void) | undefined;
+  onUnpick: (() => void) | undefined;
+
+  constructor(policy: MethodPolicy, startedAt: number, deadlineMs: number | undefined) {
+    this.policy = policy;
+    this.startedAt = startedAt;
+    this.deadlineMs = deadlineMs;
+  }
+}
+
 /** The user's values, who may give the same ones to several calls, and beside them what belongs to this one. */
 class OutgoingValues implements ContextValues {
-  readonly #own: ContextValues;
+  #own: ContextValues | undefined;
   readonly #call: OutgoingCall;
 
-  constructor(own: ContextValues, call: OutgoingCall) {
+  constructor(own: ContextValues | undefined, call: OutgoingCall) {
     this.#own = own;
     this.#call = call;
   }
 
   get<T>(key: ContextKey<T>): T {
-    return key.id === outgoingCallKey.id ? (this.#call as T) : this.#own.get(key);
+    if (key.id === outgoingCallKey.id) return this.#call as T;
+    return this.#own === undefined ? key.defaultValue : this.#own.get(key);
   }
 
   set<T>(key: ContextKey<T>, value: T): this {
+    this.#own ??= createContextValues();
     this.#own.set(key, value);
     return this;
   }
 
   delete(key: ContextKey<unknown>): this {
-    this.#own.delete(key);
+    this.#own?.delete(key);
     return this;
   }
 }
 
 function linkSignals(own: AbortSignal | undefined, incoming: AbortSignal | undefined): AbortSignal | undefined {
-  return own !== undefined && incoming !== undefined ? AbortSignal.any([own, incoming]) : (own ?? incoming);
+  return own !== undefined && incoming !== undefined && own !== incoming
+    ? AbortSignal.any([own, incoming])
+    : (own ?? incoming);
 }
 
 function tooLate(): ConnectError {

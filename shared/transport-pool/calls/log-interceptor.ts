@@ -6,11 +6,12 @@ import {
   type StreamRequest,
   type StreamResponse,
   type UnaryRequest,
-  type UnaryResponse,
 } from "@connectrpc/connect";
 import { codeToString } from "@connectrpc/connect/protocol-connect";
 import { currentCall } from "#shared/call-context";
 import type { Logger } from "#shared/logging";
+import { endOf } from "../policies/call-end.ts";
+import { callNext } from "../policies/call-next.ts";
 import { outgoingCallKey } from "../policies/outgoing-call.ts";
 import { observeEnd } from "./observe-end.ts";
 
@@ -64,7 +65,8 @@ export function logInterceptor({ logger, service, target }: LogInterceptorOption
 
   function writeFailure(req: UnaryRequest | StreamRequest, startedAt: number, reason: unknown): void {
     // What Connect makes of it on the way out: the signal's reason, when that is what has ended the call.
-    const error = ConnectError.from(req.signal.aborted ? req.signal.reason : reason, Code.Canceled);
+    const end = endOf(req);
+    const error = ConnectError.from(end.aborted ? end.reason : reason, Code.Canceled);
     // The incoming call has ended, however: this one was left, and the reason says nothing of its peer.
     const wasLeft = currentCall()?.signal.aborted === true && error.code !== Code.DeadlineExceeded;
     write(req, startedAt, wasLeft ? Code.Canceled : error.code, error);
@@ -93,17 +95,17 @@ export function logInterceptor({ logger, service, target }: LogInterceptorOption
     return { ...res, message: observeEnd(res.message, ended, failed) };
   }
 
-  return (next) => async (req) => {
+  return (next) => (req) => {
     const startedAt = req.contextValues.get(outgoingCallKey)?.startedAt ?? performance.now();
-    let res: UnaryResponse | StreamResponse;
-    try {
-      res = await next(req);
-    } catch (error) {
-      writeFailure(req, startedAt, error);
-      throw error;
+    const answer = callNext(next, req);
+    const onError = (error: unknown) => writeFailure(req, startedAt, error);
+    if (req.stream) {
+      answer.catch(onError);
+      return answer.then((res) => (res.stream ? observed(req, res, startedAt) : res));
     }
-    if (res.stream && req.stream) return observed(req, res, startedAt);
-    if (logger.isLevelEnabled("debug")) write(req, startedAt, undefined);
-    return res;
+    // Beside the call, and before whoever called goes on.
+    const onAnswer = () => logger.isLevelEnabled("debug") && write(req, startedAt, undefined);
+    answer.then(onAnswer, onError);
+    return answer;
   };
 }

@@ -1,22 +1,21 @@
 import type { Interceptor } from "@connectrpc/connect";
 import { markPeerError } from "#shared/errors";
+import { watchItems } from "#shared/streams";
+import { callNext } from "../policies/call-next.ts";
 
 /** Marks whatever a call to the service fails with as that service's failure: see `peerOf`. */
 export function markErrorsInterceptor(service: string): Interceptor {
-  return (next) => async (req) => {
-    try {
-      const res = await next(req);
-      return res.stream ? { ...res, message: marked(res.message, service) } : res;
-    } catch (error) {
-      throw markPeerError(error, service);
-    }
-  };
-}
+  const mark = (error: unknown) => markPeerError(error, service);
 
-async function* marked<T>(items: AsyncIterable<T>, service: string): AsyncGenerator<T> {
-  try {
-    yield* items;
-  } catch (error) {
-    throw markPeerError(error, service);
+  function fail(error: unknown): never {
+    throw mark(error);
   }
+
+  return (next) => (req) => {
+    const answer = callNext(next, req);
+    const result = req.stream
+      ? answer.then((res) => (res.stream ? { ...res, message: watchItems(res.message, { onError: mark }) } : res))
+      : answer;
+    return result.catch(fail);
+  };
 }

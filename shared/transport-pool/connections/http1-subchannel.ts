@@ -1,13 +1,17 @@
 import { AsyncLocalStorage } from "node:async_hooks";
-import { Agent, type AgentOptions, type ClientRequestArgs } from "node:http";
-import type { Duplex } from "node:stream";
+import type { Socket } from "node:net";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { describeError } from "#shared/errors";
+import type { EndSignal } from "../policies/call-end.ts";
 import { unsent } from "../policies/unsent.ts";
 import type { ConnectBackoff } from "./connect-backoff.ts";
-import { openSocket } from "./socket.ts";
+import { PeerAgent } from "./http1-agent.ts";
+import { Http1Connection } from "./http1-connection.ts";
+import { createHttp1Sockets } from "./http1-sockets.ts";
 import type { Http1Subchannel, SubchannelState } from "./subchannel.ts";
 import type { ClientTls } from "./tls.ts";
+import type { SentUnary, UnaryExchange } from "./unary-stream.ts";
+import { createWaiters } from "./waiters.ts";
 
 export interface Http1SubchannelOptions {
   /** The service's name, for messages. */
@@ -29,41 +33,21 @@ export interface Http1SubchannelOptions {
  * says, until one succeeds. A call whose connection could not be made fails with an `unsent` error.
  */
 export function createHttp1Subchannel(options: Http1SubchannelOptions): Http1Subchannel {
-  const { name, address, authority, tls, backoff, connectTimeoutMs } = options;
+  const { name, address, authority, tls, backoff, idleTimeoutMs } = options;
   const outsideOfCalls = AsyncLocalStorage.snapshot();
-  const sockets = new Set<Duplex>();
+  const sockets = createHttp1Sockets(options);
+  /** Of unary calls, and those among them that wait for the next one, the last used one last. */
+  const connections = new Set<Http1Connection>();
+  const free: Http1Connection[] = [];
+  const waiters = createWaiters<Http1Connection>();
   let state: SubchannelState = "idle";
   let lastError: Error | undefined;
   let probeTimer: NodeJS.Timeout | undefined;
-  let callsWithoutSocket = 0;
+  let streamsWithoutSocket = 0;
 
   function setState(next: SubchannelState, cause?: Error): void {
     state = next;
     outsideOfCalls(() => options.onChange(next, cause));
-  }
-
-  /** Resolves when the peer is connected to. */
-  function dial(): Promise<Duplex> {
-    return outsideOfCalls(() => {
-      const { promise, resolve, reject } = Promise.withResolvers<Duplex>();
-      const socket = openSocket({ address, authority, tls, alpn: ["http/1.1"] });
-      sockets.add(socket);
-      const timer = setTimeout(() => {
-        socket.destroy(new Error(`no connection within ${connectTimeoutMs} ms`));
-      }, connectTimeoutMs).unref();
-      socket.once(tls === undefined ? "connect" : "secureConnect", () => {
-        clearTimeout(timer);
-        resolve(socket);
-      });
-      // Stays: while nobody uses the socket there must be a listener.
-      socket.on("error", reject);
-      socket.once("close", () => {
-        clearTimeout(timer);
-        sockets.delete(socket);
-        reject(new Error("the peer closed the connection"));
-      });
-      return promise;
-    });
   }
 
   function connected(): void {
@@ -82,37 +66,105 @@ export function createHttp1Subchannel(options: Http1SubchannelOptions): Http1Sub
   }
 
   function probe(): void {
-    dial().then((socket) => {
+    sockets.dial().then((socket) => {
       // An agent takes a connection only together with a call.
       socket.destroy();
       connected();
     }, failed);
   }
 
-  async function dialForCall(): Promise<Duplex> {
-    callsWithoutSocket++;
+  /** @throws ConnectError that is `unsent` */
+  async function dialForCall(onRead?: (bytes: Buffer) => void): Promise<Socket> {
     try {
-      const socket = await dial();
+      const socket = await sockets.dial(onRead);
       connected();
       return socket;
     } catch (reason) {
       const error = reason instanceof Error ? reason : new Error(String(reason));
       // Of several that fail together only the first is news.
       if (state === "ready") failed(error);
-      const message = `${name} at ${address}: ${describeError(error)} before the call was sent`;
-      throw unsent("unsent", message, error);
-    } finally {
-      callsWithoutSocket--;
+      throw notSent(error);
     }
   }
 
-  const agent = new PeerAgent(dialForCall, { keepAlive: true, timeout: options.idleTimeoutMs });
+  async function dialForStream(): Promise<Socket> {
+    streamsWithoutSocket++;
+    try {
+      return await dialForCall();
+    } finally {
+      streamsWithoutSocket--;
+    }
+  }
+
+  /** One connection more, for whoever has waited longest by then. */
+  async function addConnection(): Promise<void> {
+    const connection = new Http1Connection({ host: authority, idleTimeoutMs, onFree, onUnusable });
+    try {
+      const socket = await dialForCall((bytes) => connection.received(bytes));
+      connection.attach(socket);
+      if (!connection.isFree()) throw notSent(new Error("the peer closed the connection"));
+      connections.add(connection);
+      if (state === "shutdown") connection.close();
+      else onFree(connection);
+    } catch (error) {
+      waiters.rejectFirst(() => error as Error);
+    }
+  }
+
+  function onFree(connection: Http1Connection): void {
+    if (!connection.isFree()) return;
+    if (waiters.size() > 0) {
+      waiters.resolveFirst(connection);
+      return;
+    }
+    free.push(connection);
+    connection.rest();
+  }
+
+  function onUnusable(connection: Http1Connection): void {
+    connections.delete(connection);
+    const index = free.indexOf(connection);
+    if (index !== -1) free.splice(index, 1);
+  }
+
+  /** Those on which there is a call, or is about to be one. */
+  function busyConnections(): number {
+    return connections.size - free.length;
+  }
+
+  function sendOn(connection: Http1Connection, exchange: UnaryExchange): SentUnary {
+    // It may have been lost since it was handed over.
+    if (!connection.isFree()) throw notSent(new Error("the peer closed the connection"));
+    try {
+      return connection.send(exchange, busyConnections() > 1);
+    } catch (error) {
+      onFree(connection);
+      throw error;
+    }
+  }
+
+  async function sendLater(exchange: UnaryExchange, signal: EndSignal): Promise<SentUnary> {
+    const waiting = waiters.add(signal);
+    void outsideOfCalls(addConnection);
+    return sendOn(await waiting, exchange);
+  }
+
+  function notSent(error: Error): ConnectError {
+    return unsent("unsent", `${name} at ${address}: ${describeError(error)} before the call was sent`, error);
+  }
+
+  const agent = new PeerAgent(dialForStream, { keepAlive: true, timeout: idleTimeoutMs });
   // Node's client compares it with that of the URL.
   agent.protocol = tls === undefined ? "http:" : "https:";
 
   return {
     agent,
     authority,
+    send(exchange, signal) {
+      if (state === "shutdown") throw notSent(new Error("it is not called any more"));
+      const connection = free.pop();
+      return connection === undefined ? sendLater(exchange, signal) : sendOn(connection, exchange);
+    },
     connect() {
       if (state === "idle") setState("ready");
     },
@@ -122,53 +174,22 @@ export function createHttp1Subchannel(options: Http1SubchannelOptions): Http1Sub
     checkAlive() {
       // A connection carries one call: whoever gave up on that has closed it.
     },
-    openCalls: () => countOf(agent.sockets) + callsWithoutSocket,
-    connections: () => sockets.size,
+    openCalls: () => agent.openCalls() + streamsWithoutSocket + waiters.size() + busyConnections(),
+    connections: () => sockets.size(),
     async close(timeoutMs) {
       clearTimeout(probeTimer);
       if (state !== "shutdown") setState("shutdown");
+      // As over HTTP/2: what has not been sent goes another way, if there is one.
+      waiters.rejectAll(() => notSent(new Error("it is not called any more")));
       agent.isClosing = true;
-      for (const free of Object.values(agent.freeSockets)) for (const socket of free ?? []) socket.destroy();
-      const closed = [...sockets].map(
-        (socket) => new Promise<void>((resolve) => socket.once("close", () => resolve())),
-      );
+      const closed = sockets.closed();
+      agent.closeIdle();
+      for (const connection of [...connections]) connection.close();
       const timer = setTimeout(() => {
-        for (const socket of sockets) socket.destroy(new ConnectError("the transport pool was closed", Code.Canceled));
+        sockets.destroy(new ConnectError("the transport pool was closed", Code.Canceled));
       }, timeoutMs);
-      await Promise.all(closed);
+      await closed;
       clearTimeout(timer);
     },
   };
-}
-
-/** Connects to one peer, whatever the request's URL says: that names the service. */
-class PeerAgent extends Agent {
-  /** No connection is kept for a next call. */
-  isClosing = false;
-  /** Of Node's agents, though its types do not know it. */
-  declare protocol: string;
-  readonly #dial: () => Promise<Duplex>;
-
-  constructor(dial: () => Promise<Duplex>, options: AgentOptions) {
-    super(options);
-    this.#dial = dial;
-  }
-
-  override createConnection(_options: ClientRequestArgs, callback: Connected): undefined {
-    // Node's types want a socket beside an error; its code has none.
-    const failed = callback as (error: Error) => void;
-    this.#dial().then((socket) => callback(null, socket), failed);
-  }
-
-  override keepSocketAlive(socket: Duplex): boolean {
-    // Node's documentation says boolean, its types say void.
-    const canKeep: unknown = super.keepSocketAlive(socket);
-    return canKeep === true && !this.isClosing;
-  }
-}
-
-type Connected = (error: Error | null, socket: Duplex) => void;
-
-function countOf(sockets: NodeJS.ReadOnlyDict<readonly unknown[]>): number {
-  return Object.values(sockets).reduce((sum, list) => sum + (list?.length ?? 0), 0);
 }

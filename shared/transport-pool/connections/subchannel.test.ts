@@ -5,8 +5,9 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { unsentKind } from "../policies/unsent.ts";
 import { failureOf } from "../test-support.ts";
 import { createConnectBackoff } from "./connect-backoff.ts";
+import { createSubchannel } from "./create-subchannel.ts";
 import type { Http2Connection, Http2ConnectionOptions } from "./http2-connection.ts";
-import { createSubchannel, type SubchannelOptions, type SubchannelState } from "./subchannel.ts";
+import type { SubchannelOptions, SubchannelState } from "./subchannel.ts";
 
 const GRPC_DEFAULTS = { initialMs: 1_000, multiplier: 1.6, jitter: 0.2, maxMs: 120_000 };
 

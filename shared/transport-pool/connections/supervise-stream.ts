@@ -1,10 +1,11 @@
 import { type ClientHttp2Stream, constants } from "node:http2";
 import type { ConnectError } from "@connectrpc/connect";
+import type { RunningCall } from "#shared/lifecycle";
 import { callError, resetWithoutError } from "./stream-errors.ts";
 
 const { NGHTTP2_NO_ERROR, NGHTTP2_CANCEL, NGHTTP2_INTERNAL_ERROR, NGHTTP2_STREAM_STATE_IDLE } = constants;
 
-export interface SupervisedStream {
+export interface SupervisedStream extends RunningCall<SupervisedStream> {
   /** Ends the call that the stream carries. */
   fail(error: ConnectError): void;
   /** Whether none of it is on the wire yet. */
@@ -53,10 +54,13 @@ export function superviseStream(stream: ClientHttp2Stream, options: SuperviseStr
   // NO_ERROR, after. Nothing else tells a whole answer from one that was cut off.
   let isComplete = false;
   const push = stream.push.bind(stream);
-  stream.push = (chunk, encoding) => {
+  // A const first, here and below: V8 makes a function that is written straight into a property live until a full
+  // collection, with all that it refers to.
+  const pushWatched: typeof push = (chunk, encoding) => {
     if (chunk === null && !stream.closed) isComplete = true;
     return push(chunk, encoding);
   };
+  stream.push = pushWatched;
 
   // Comes before the reader sees the end, which it would take for a protocol error of the peer.
   stream.once("close", () => {
@@ -69,7 +73,9 @@ export function superviseStream(stream: ClientHttp2Stream, options: SuperviseStr
   // However a call ends on this side, its peer should see that it was cancelled; Connect says INTERNAL_ERROR for
   // everything that is not a cancellation by the user, deadlines among it.
   const close = stream.close.bind(stream);
-  stream.close = (code, callback) => close(code === NGHTTP2_INTERNAL_ERROR ? NGHTTP2_CANCEL : code, callback);
+  const closeCancelled: typeof close = (code, callback) =>
+    close(code === NGHTTP2_INTERNAL_ERROR ? NGHTTP2_CANCEL : code, callback);
+  stream.close = closeCancelled;
 
   // Connect's own end of the stream comes first, with its code, and then leaves nothing to do here.
   const end = () => {
@@ -81,5 +87,6 @@ export function superviseStream(stream: ClientHttp2Stream, options: SuperviseStr
   };
   signal?.addEventListener("abort", end, { once: true });
 
-  return { fail, isUnsent: () => stream.state?.state === NGHTTP2_STREAM_STATE_IDLE };
+  const isUnsent = () => stream.state?.state === NGHTTP2_STREAM_STATE_IDLE;
+  return { previous: undefined, next: undefined, fail, isUnsent };
 }

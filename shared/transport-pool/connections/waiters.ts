@@ -1,9 +1,12 @@
+import type { EndSignal } from "../policies/call-end.ts";
+
 /** Those who wait for one thing, each no longer than its own signal allows, in the order in which they came. */
 export interface Waiters<T> {
   /** Rejects with the signal's reason when that fires first. */
-  add(signal: AbortSignal | undefined): Promise<T>;
+  add(signal: EndSignal | undefined): Promise<T>;
   resolveFirst(value: T): void;
   resolveAll(value: T): void;
+  rejectFirst(makeError: () => Error): void;
   rejectAll(makeError: () => Error): void;
   size(): number;
 }
@@ -56,6 +59,9 @@ export function createWaiters<T>(): Waiters<T> {
     },
     resolveAll(value) {
       for (const waiter of takeAll()) waiter.resolve(value);
+    },
+    rejectFirst(makeError) {
+      waiters.values().next().value?.reject(makeError());
     },
     rejectAll(makeError) {
       for (const waiter of takeAll()) waiter.reject(makeError());

@@ -57,7 +57,7 @@ export function createBreaker({ config: initial, now, onChange }: BreakerOptions
   let openMs = config.openMs;
   let retryAtMs = 0;
   /** The latest: until it has ended, or `open` is over, there is no other. */
-  let probe: BreakerPass | undefined;
+  let probe: Pass | undefined;
 
   function snapshot(): BreakerState {
     const totals = window.totals(now());
@@ -98,40 +98,51 @@ export function createBreaker({ config: initial, now, onChange }: BreakerOptions
     if (calls >= config.minCalls && failures >= calls * config.failureRatio) open();
   }
 
-  function passOf(isProbe: boolean, decide: (verdict: BreakerVerdict, pass: BreakerPass) => void): BreakerPass {
-    const begunIn = era;
-    let hasEnded = false;
-    const pass: BreakerPass = {
-      isProbe,
-      end(verdict) {
-        if (hasEnded) return;
-        hasEnded = true;
-        if (era === begunIn) decide(verdict, pass);
-      },
-    };
-    return pass;
+  function decide(verdict: BreakerVerdict, pass: Pass): void {
+    // From before the last change.
+    if (era !== pass.era) return;
+    if (!pass.isProbe) count(verdict);
+    else if (verdict === "success") close();
+    else if (verdict === "failure") {
+      openMs = Math.min(openMs * OPEN_FACTOR, config.maxOpenMs);
+      open();
+    } else if (probe === pass) retryAtMs = now();
   }
 
   function beginProbe(): BreakerPass {
     retryAtMs = now() + config.openMs;
-    probe = passOf(true, (verdict, pass) => {
-      if (verdict === "success") close();
-      else if (verdict === "failure") {
-        openMs = Math.min(openMs * OPEN_FACTOR, config.maxOpenMs);
-        open();
-      } else if (probe === pass) retryAtMs = now();
-    });
+    probe = new Pass(true, era, decide);
     return probe;
   }
 
   return {
     begin(latest) {
       if (latest !== config) reconfigure(latest);
-      if (state === "closed") return passOf(false, count);
+      if (state === "closed") return new Pass(false, era, decide);
       if (now() < retryAtMs) return undefined;
       if (state === "open") change("half_open");
       return beginProbe();
     },
     state: snapshot,
   };
+}
+
+/** There is one for each call. */
+class Pass implements BreakerPass {
+  readonly isProbe: boolean;
+  readonly era: number;
+  readonly #decide: (verdict: BreakerVerdict, pass: Pass) => void;
+  #hasEnded = false;
+
+  constructor(isProbe: boolean, era: number, decide: (verdict: BreakerVerdict, pass: Pass) => void) {
+    this.isProbe = isProbe;
+    this.era = era;
+    this.#decide = decide;
+  }
+
+  end(verdict: BreakerVerdict): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
+    this.#decide(verdict, this);
+  }
 }

@@ -7,8 +7,11 @@ import {
   type StreamResponse,
   type UnaryRequest,
 } from "@connectrpc/connect";
+import { watchItems } from "#shared/streams";
 import { type Breaker, type BreakerPass, type BreakerState, type BreakerVerdict, createBreaker } from "./breaker.ts";
 import type { BreakerConfig } from "./breaker-config.ts";
+import { endOf } from "./call-end.ts";
+import { callNext } from "./call-next.ts";
 import { isServerFault } from "./codes.ts";
 import { type OutgoingCall, outgoingCallKey } from "./outgoing-call.ts";
 import { unsent, unsentKind } from "./unsent.ts";
@@ -59,7 +62,7 @@ export function createBreakers({ now = performance.now.bind(performance), onChan
     const breaker = breakerOf(req.method, config);
     const pass = breaker.begin(config);
     if (pass === undefined) return Promise.reject(refusal(nameOf(req.method), breaker.state(), now()));
-    return judged(next, req, { call, pass, startedAt: pass.isProbe ? now() : 0, goOn: () => breaker.begin(config) });
+    return judged(next, req, { call, pass, startedAt: pass.isProbe ? now() : 0, breaker, config });
   };
 
   return {
@@ -86,44 +89,52 @@ interface Judged {
   readonly pass: BreakerPass;
   /** Of a probe. */
   readonly startedAt: number;
-  /** Lets the call go on as another one of the same breaker. */
-  readonly goOn: () => BreakerPass | undefined;
+  readonly breaker: Breaker;
+  readonly config: BreakerConfig;
 }
 
-async function judged(next: Parameters<Interceptor>[0], req: UnaryRequest | StreamRequest, context: Judged) {
+function judged(next: Parameters<Interceptor>[0], req: UnaryRequest | StreamRequest, context: Judged) {
   const { pass } = context;
-  try {
-    const res = await next(req);
-    if (res.stream) return judgedByAnswer(res, req.signal, context);
-    pass.end("success");
-    return res;
-  } catch (error) {
-    pass.end(verdictOf(error, req, context));
-    throw error;
+  const onError = (error: unknown) => pass.end(verdictOf(error, req, context));
+  const answer = callNext(next, req);
+  if (!req.stream) {
+    // Beside the call, and before whoever called goes on.
+    answer.then(() => pass.end("success"), onError);
+    return answer;
   }
+  answer.catch(onError);
+  return answer.then((res) => (res.stream ? judgedByAnswer(res, req.signal, context) : res));
 }
 
 function judgedByAnswer(res: StreamResponse, signal: AbortSignal, context: Judged): StreamResponse {
   const pass = context.pass.isProbe ? passAfterProbe(context) : context.pass;
+  let isJudged = false;
+  // The first word counts; errors for the others would be made for nothing.
+  function judge(verdict: () => BreakerVerdict): void {
+    if (isJudged) return;
+    isJudged = true;
+    pass?.end(verdict());
+  }
   // Whoever leaves a stream leaves one that was answered. The signal also fires when one has ended well.
-  const onAbort = () => pass?.end(verdictAfterHeaders(signal.reason));
+  const onAbort = () => judge(() => verdictAfterHeaders(signal.reason));
   if (signal.aborted) onAbort();
   else signal.addEventListener("abort", onAbort, { once: true });
 
-  async function* observed() {
-    try {
-      for await (const item of res.message) {
-        pass?.end("success");
-        yield item;
-      }
-    } catch (error) {
-      pass?.end(verdictAfterHeaders(signal.aborted ? signal.reason : error));
-      throw error;
-    }
-    pass?.end("success");
-  }
-  return { ...res, message: observed() };
+  const message = watchItems(res.message, {
+    onItem(item) {
+      judge(success);
+      return item;
+    },
+    onEnd: () => judge(success),
+    onError(reason) {
+      judge(() => verdictAfterHeaders(signal.aborted ? signal.reason : reason));
+      return reason;
+    },
+  });
+  return { ...res, message };
 }
+
+const success = (): BreakerVerdict => "success";
 
 function verdictAfterHeaders(error: unknown): BreakerVerdict {
   const { code } = ConnectError.from(error, Code.Canceled);
@@ -131,9 +142,9 @@ function verdictAfterHeaders(error: unknown): BreakerVerdict {
 }
 
 /** Other calls do not wait for a quiet stream's first message. From its headers on it is a call of a closed breaker. */
-function passAfterProbe({ pass, goOn }: Judged): BreakerPass | undefined {
+function passAfterProbe({ pass, breaker, config }: Judged): BreakerPass | undefined {
   pass.end("success");
-  return goOn();
+  return breaker.begin(config);
 }
 
 /** As a probe, a call that had less than this share of the usual time and has run out of it says nothing. */
@@ -141,16 +152,17 @@ const ENOUGH_TIME = 0.5;
 
 function verdictOf(
   error: unknown,
-  { signal, stream }: UnaryRequest | StreamRequest,
+  request: UnaryRequest | StreamRequest,
   { call, pass, startedAt }: Judged,
 ): BreakerVerdict {
   if (unsentKind(error) !== undefined) return "none";
+  const signal = endOf(request);
   const { code } = ConnectError.from(signal.aborted ? signal.reason : error, Code.Canceled);
   if (code === Code.Canceled) return "none";
   if (!isServerFault(code)) return "success";
   if (code === Code.DeadlineExceeded) {
     // Many servers send a stream's headers only with its first message, which may be long in coming.
-    if (call.tried.size === 0 || stream) return "none";
+    if (call.tried.size === 0 || request.stream) return "none";
     const givenMs = (call.deadlineMs ?? Number.POSITIVE_INFINITY) - startedAt;
     if (pass.isProbe && givenMs < call.policy.timeoutMs * ENOUGH_TIME) return "none";
   }

@@ -1,5 +1,7 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Interceptor } from "@connectrpc/connect";
+import { endOf } from "./call-end.ts";
+import { callNext } from "./call-next.ts";
 import { furtherHeaders } from "./further-headers.ts";
 import { type OutgoingCall, outgoingCallKey } from "./outgoing-call.ts";
 import { createReplay } from "./replay.ts";
@@ -9,6 +11,10 @@ export interface ResendOptions {
   /** The clock of the calls' deadlines. Default `performance.now()`. */
   readonly now?: () => number;
 }
+
+type Next = Parameters<Interceptor>[0];
+type Request = Parameters<Next>[0];
+type Response = Awaited<ReturnType<Next>>;
 
 /**
  * Sends an attempt again that its peer has not looked at (gRFC A6, "transparent retries"; RFC 9113, 6.8). That is always
@@ -22,17 +28,14 @@ export function resendInterceptor({ now = performance.now.bind(performance) }: R
   /** Calls that were sent again since they were refused. */
   const refused = new WeakSet<OutgoingCall>();
 
-  return (next) => async (req) => {
-    const call = req.contextValues.get(outgoingCallKey);
-    if (call === undefined) return next(req);
-    call.attempts++;
+  async function sendAgainAndAgain(next: Next, req: Request, call: OutgoingCall, first?: Promise<Response>) {
     const { deadlineMs = Number.POSITIVE_INFINITY } = call;
     const replay = createReplay(req);
     let request = req;
     for (let sends = 1; ; sends++) {
       const sending = replay?.begin(request);
       try {
-        const res = await next(sending?.request ?? request);
+        const res = await (sends === 1 && first !== undefined ? first : next(sending?.request ?? request));
         sending?.commit();
         return res;
       } catch (error) {
@@ -40,7 +43,7 @@ export function resendInterceptor({ now = performance.now.bind(performance) }: R
         const isAgain = kind === "unsent" || (kind === "refused" && !refused.has(call));
         // Failures that come at once must not keep timers and sockets from their turn.
         if (isAgain && sends > 1) await nextTurn();
-        const isOver = req.signal.aborted || now() >= deadlineMs;
+        const isOver = endOf(req).aborted || now() >= deadlineMs;
         if (!isAgain || isOver || replay?.isPossible() === false) {
           sending?.commit();
           throw error;
@@ -52,5 +55,14 @@ export function resendInterceptor({ now = performance.now.bind(performance) }: R
         request = { ...req, header };
       }
     }
+  }
+
+  return (next) => (req) => {
+    const call = req.contextValues.get(outgoingCallKey);
+    if (call === undefined) return next(req);
+    call.attempts++;
+    if (req.stream) return sendAgainAndAgain(next, req, call);
+    const first = callNext(next, req);
+    return first.catch(() => sendAgainAndAgain(next, req, call, first));
   };
 }

@@ -1,14 +1,7 @@
-import {
-  Code,
-  ConnectError,
-  type Interceptor,
-  type StreamRequest,
-  type StreamResponse,
-  type UnaryRequest,
-  type UnaryResponse,
-} from "@connectrpc/connect";
+import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import { currentCall } from "#shared/call-context";
 import { createAttemptSignal } from "./attempt-signal.ts";
+import { callNext } from "./call-next.ts";
 import { furtherHeaders } from "./further-headers.ts";
 import { type OutgoingCall, outgoingCallKey } from "./outgoing-call.ts";
 import { createReplay, type ReplayedAttempt } from "./replay.ts";
@@ -27,6 +20,8 @@ export interface RetryOptions {
 }
 
 type Next = Parameters<Interceptor>[0];
+type Request = Parameters<Next>[0];
+type Response = Awaited<ReturnType<Next>>;
 
 /**
  * Makes further attempts of a call that has failed, as its policy's `retry` says: gRFC A6. Fails with what the last
@@ -40,26 +35,45 @@ type Next = Parameters<Interceptor>[0];
  * would multiply the attempts of the one before it. The first that retries does so for all.
  */
 export function retryInterceptor(options: RetryOptions): Interceptor {
+  const { throttle, random = Math.random, now = performance.now.bind(performance) } = options;
+
+  function succeeded(res: Response): Response {
+    throttle.succeeded();
+    return res;
+  }
+
   return (next) => (req) => {
     const call = req.contextValues.get(outgoingCallKey);
     const config = call?.policy.retry ?? call?.policy.unreachableRetry;
     if (call === undefined || config === undefined) return next(req);
-    return sendWithRetries(next, req, { call, config, ...options });
+    const startedAt = call.startedAt ?? now();
+    const goOn = (first?: Promise<Response>) =>
+      sendWithRetries(next, req, { call, config, throttle, random, now, startedAt }, first);
+    // A first attempt with nothing to watch over: most calls need no more than that.
+    if (!req.stream && call.policy.retry?.attemptTimeoutMs === undefined) {
+      const first = callNext(next, req);
+      return first.then(succeeded, () => goOn(first));
+    }
+    return goOn();
   };
 }
 
-interface Retrying extends RetryOptions {
+interface Retrying extends Required<RetryOptions> {
   readonly call: OutgoingCall;
   readonly config: RetryConfig;
+  /** On the clock of `now`. */
+  readonly startedAt: number;
 }
 
+/** @param first what comes of the first attempt, when it has been made */
 async function sendWithRetries(
   next: Next,
-  req: UnaryRequest | StreamRequest,
-  { call, config, throttle, random = Math.random, now = performance.now.bind(performance) }: Retrying,
-): Promise<UnaryResponse | StreamResponse> {
+  req: Request,
+  { call, config, throttle, random, now, startedAt }: Retrying,
+  first?: Promise<Response>,
+): Promise<Response> {
   const { policy, deadlineMs = Number.POSITIVE_INFINITY } = call;
-  const lastBeginMs = Math.min((call.startedAt ?? now()) + config.timeoutMs, deadlineMs);
+  const lastBeginMs = Math.min(startedAt + config.timeoutMs, deadlineMs);
   // Most calls need none.
   let plan: RetryPlan | undefined;
   const replay = createReplay(req);
@@ -72,7 +86,7 @@ async function sendWithRetries(
     const sent = request.signal === attempt.signal ? request : { ...request, signal: attempt.signal };
     const sending = replay?.begin(sent);
     try {
-      const res = await next(sending?.request ?? sent);
+      const res = await (attempts === 1 && first !== undefined ? first : next(sending?.request ?? sent));
       sending?.commit();
       attempt.stopTimer();
       throttle.succeeded();

@@ -7,10 +7,12 @@ import { runInAttempt } from "../calls/attempt.ts";
 import { handOn } from "../calls/hand-on.ts";
 import { createStockTransport } from "../calls/stock-transport.ts";
 import { createConnectBackoff } from "../connections/connect-backoff.ts";
-import { openHttp2Connection } from "../connections/http2-connection.ts";
-import { createSubchannel } from "../connections/subchannel.ts";
+import { createSubchannel } from "../connections/create-subchannel.ts";
+import { createHttp1Subchannel } from "../connections/http1-subchannel.ts";
+import { openHttp2Connection } from "../connections/open-http2-connection.ts";
 import { until, within } from "../test-support.ts";
 import { createUnary } from "../unary/transport.ts";
+import { type Http1Step, type ScriptedHttp1Server, startScriptedHttp1Server } from "./scripted-http1-server.ts";
 import { type ScriptedServer, type Step, startScriptedServer } from "./scripted-server.ts";
 
 export type Protocol = "grpc" | "connect";
@@ -40,54 +42,93 @@ export interface CallOptions {
 export const READ_MAX_BYTES = 1_000;
 
 /** The same call by stock Connect and by this module's own way, each over connections of this module. */
-export interface Pair {
-  readonly server: ScriptedServer;
-  stock(script: readonly Step[], makeOptions?: () => CallOptions): Promise<Outcome>;
-  own(script: readonly Step[], makeOptions?: () => CallOptions): Promise<Outcome>;
+export interface Pair<Server, Script> {
+  readonly server: Server;
+  stock(script: Script, makeOptions?: () => CallOptions): Promise<Outcome>;
+  own(script: Script, makeOptions?: () => CallOptions): Promise<Outcome>;
+  /** As `own`; nobody looks at the call's signal before it is over. */
+  unwatched(script: Script, makeOptions?: () => CallOptions): Promise<Outcome>;
 }
 
-export async function startPair(t: TestContext, protocol: Protocol): Promise<Pair> {
+export type Http2Pair = Pair<ScriptedServer, readonly Step[]>;
+export type Http1Pair = Pair<ScriptedHttp1Server, readonly Http1Step[]>;
+
+const backoff = createConnectBackoff({ initialMs: 10, multiplier: 1, jitter: 0, maxMs: 10 }, Math.random);
+const common = { name: "book-service", backoff, idleTimeoutMs: 60_000, onChange: () => {} };
+
+/** Each call has a connection of its own: some scripts end it. */
+export function connectTo({ address }: ScriptedServer): Endpoint {
+  const connection = {
+    authority: address,
+    tls: undefined,
+    connectTimeoutMs: 5_000,
+    keepalive: { timeMs: 0, timeoutMs: 5_000, withoutCalls: false },
+  };
+  return endpointOf(
+    address,
+    createSubchannel({ ...common, address, connection, maxConnections: 1, open: openHttp2Connection }),
+  );
+}
+
+function connectByHttp1({ address }: ScriptedHttp1Server): Endpoint {
+  const options = { ...common, address, authority: address, tls: undefined, connectTimeoutMs: 5_000 };
+  return endpointOf(address, createHttp1Subchannel(options));
+}
+
+function endpointOf(address: string, subchannel: Endpoint["subchannel"]): Endpoint {
+  subchannel.connect();
+  return createEndpoint({ address, weight: 1, priority: 0, health: "unwatched", subchannel });
+}
+
+export async function startPair(t: TestContext, protocol: Protocol): Promise<Http2Pair> {
   const server = await startScriptedServer(t);
+  return createPair({ server, protocol, http: "2", connect: () => connectTo(server) });
+}
+
+export async function startHttp1Pair(t: TestContext): Promise<Http1Pair> {
+  const server = await startScriptedHttp1Server(t);
+  return createPair({ server, protocol: "connect", http: "1.1", connect: () => connectByHttp1(server) });
+}
+
+interface PairOptions<Server> {
+  readonly server: Server;
+  readonly protocol: Protocol;
+  readonly http: "1.1" | "2";
+  readonly connect: () => Endpoint;
+}
+
+interface Scripted<Script> {
+  readonly address: string;
+  script: Script;
+  answerAt: "headers" | "end";
+}
+
+function createPair<Script, Server extends Scripted<Script>>(options: PairOptions<Server>): Pair<Server, Script> {
+  const { server, protocol, http, connect } = options;
   const origin = `http://${server.address}`;
-  const seen: { signal: AbortSignal | undefined } = { signal: undefined };
+  const seen: { signal: (() => AbortSignal) | undefined } = { signal: undefined };
   let endpoint: Endpoint | undefined;
 
-  /** Each call has a connection of its own: some scripts end it. */
-  function connect(): Endpoint {
-    const { address } = server;
-    const subchannel = createSubchannel({
-      name: "book-service",
-      address,
-      connection: {
-        authority: address,
-        tls: undefined,
-        connectTimeoutMs: 5_000,
-        keepalive: { timeMs: 0, timeoutMs: 5_000, withoutCalls: false },
-      },
-      backoff: createConnectBackoff({ initialMs: 10, multiplier: 1, jitter: 0, maxMs: 10 }, Math.random),
-      maxConnections: 1,
-      idleTimeoutMs: 60_000,
-      open: openHttp2Connection,
-      onChange: () => {},
-    });
-    subchannel.connect();
-    return createEndpoint({ address, weight: 1, priority: 0, health: "unwatched", subchannel });
-  }
-
   const watch: Interceptor = (next) => (req) => {
-    seen.signal = req.signal;
+    const { signal } = req;
+    seen.signal = () => signal;
+    return next(req);
+  };
+  const watchLate: Interceptor = (next) => (req) => {
+    seen.signal = () => req.signal;
     return next(req);
   };
   const inAls: Interceptor = (next) => (req) =>
     runInAttempt({ endpoint: endpoint as Endpoint, signal: req.signal }, () => next(req));
   const byHand: Interceptor = (next) => (req) => handOn(endpoint as Endpoint, next, req);
   const config = { protocol, readMaxBytes: READ_MAX_BYTES } as const;
-  const stock = createStockTransport({ ...config, http: "2" }, origin, [watch, inAls]);
-  const own = createUnary({ ...config, origin, interceptors: [watch, byHand] });
+  const stock = createStockTransport({ ...config, http }, origin, [watch, inAls]);
+  const own = createUnary({ ...config, http, origin, interceptors: [watch, byHand] });
+  const unwatched = createUnary({ ...config, http, origin, interceptors: [watchLate, byHand] });
 
   async function outcomeOf(
     unary: Transport["unary"],
-    script: readonly Step[],
+    script: Script,
     { answerAt = "end", timeoutMs = 10_000, signal, afterMs }: CallOptions,
   ): Promise<Outcome> {
     endpoint = connect();
@@ -111,7 +152,7 @@ export async function startPair(t: TestContext, protocol: Protocol): Promise<Pai
         metadata: [...error.metadata],
         details: error.details,
         isWireError: (error as unknown as { isWireError: boolean }).isWireError,
-        isAborted: seen.signal?.aborted === true,
+        isAborted: seen.signal?.().aborted === true,
       };
     } finally {
       clearTimeout(timer);
@@ -123,5 +164,11 @@ export async function startPair(t: TestContext, protocol: Protocol): Promise<Pai
     server,
     stock: (script, makeOptions = () => ({})) => outcomeOf(stock.unary, script, makeOptions()),
     own: (script, makeOptions = () => ({})) => outcomeOf(own, script, makeOptions()),
+    unwatched: (script, makeOptions = () => ({})) => outcomeOf(unwatched, script, makeOptions()),
   };
+}
+
+/** How a connection broke is told in Node's words by one, and in ours by the other. */
+export function withoutWords(outcome: Outcome): Outcome {
+  return outcome.error?.startsWith("connection lost: ") ? { ...outcome, error: "connection lost" } : outcome;
 }

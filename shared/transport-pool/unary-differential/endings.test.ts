@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Code, ConnectError } from "@connectrpc/connect";
 import { until } from "../test-support.ts";
-import { type CallOptions, type Pair, type Protocol, startPair } from "./compare.ts";
+import { type CallOptions, type Http2Pair, type Protocol, startPair } from "./compare.ts";
 import { book, envelope, grpcHeaders, gzip, headers } from "./messages.ts";
 import type { Step } from "./scripted-server.ts";
+import { endings } from "./ways-to-end.ts";
 
 const CANCEL = 8;
 
@@ -27,35 +27,20 @@ const stages: Record<Protocol, Record<string, readonly Step[]>> = {
   },
 };
 
-function cancelledWith(reason: unknown): () => CallOptions {
-  return () => {
-    const controller = new AbortController();
-    return { signal: controller.signal, afterMs: { ms: 40, act: () => controller.abort(reason) } };
-  };
-}
-
-const endings: Record<string, () => CallOptions> = {
-  "the deadline": () => ({ timeoutMs: 40 }),
-  "a cancellation": cancelledWith(undefined),
-  "a cancellation with a ConnectError": cancelledWith(new ConnectError("no more", Code.Aborted)),
-  "a cancellation with an Error": cancelledWith(new Error("no more")),
-  "a cancellation with a text": cancelledWith("no more"),
-  "a signal that had fired": () => ({ signal: AbortSignal.abort(new Error("long ago")) }),
-  "a deadline that had passed": () => ({ signal: AbortSignal.abort(new ConnectError("late", Code.DeadlineExceeded)) }),
-};
-
-async function compare(pair: Pair, script: readonly Step[], options: () => CallOptions): Promise<void> {
+async function compare(pair: Http2Pair, script: readonly Step[], options: () => CallOptions): Promise<void> {
   const stock = await pair.stock(script, options);
   const resets = pair.server.resets.splice(0);
   const requests = pair.server.requests();
-  assert.deepEqual(await pair.own(script, options), stock);
-  if (options().signal?.aborted === true) {
-    assert.equal(pair.server.requests(), requests);
-    return;
+  for (const own of [pair.own, pair.unwatched]) {
+    assert.deepEqual(await own(script, options), stock);
+    if (options().signal?.aborted === true) {
+      assert.equal(pair.server.requests(), requests);
+      continue;
+    }
+    await until(() => pair.server.resets.length > 0);
+    assert.deepEqual(resets, [CANCEL]);
+    assert.deepEqual(pair.server.resets.splice(0), resets);
   }
-  await until(() => pair.server.resets.length > 0);
-  assert.deepEqual(resets, [CANCEL]);
-  assert.deepEqual(pair.server.resets, resets);
 }
 
 for (const protocol of ["grpc", "connect"] as const) {

@@ -1,8 +1,9 @@
 import type { IncomingHttpHeaders } from "node:http2";
-import type { DescMethodUnary } from "@bufbuild/protobuf";
+import type { DescMethod, DescMethodUnary } from "@bufbuild/protobuf";
 import type { UnaryRequest, UnaryResponse } from "@connectrpc/connect";
 import { createMethodSerializationLookup } from "@connectrpc/connect/protocol";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
+import { parseLater, serializeUnread } from "#shared/unread";
 import type { ResponseHeaders } from "../connections/unary-stream.ts";
 import type { BodyFlow } from "./body.ts";
 
@@ -16,7 +17,9 @@ export interface Answer {
 
 export interface AnswerContext extends BodyFlow {
   /** To be told at once when the answer is bad, though not all of it has come. */
-  readonly fail: (error: unknown) => void;
+  fail(error: unknown): void;
+  /** Whoever has not read what it sends does not read what it gets: the message is handed on from call to call. */
+  readonly isUnread: boolean;
 }
 
 /** What one of the protocols does for one method. */
@@ -39,13 +42,20 @@ export const acceptCompression = [compressionGzip, compressionBrotli];
 
 const MOST_BYTES = 2 ** 32 - 1;
 
-export function serializationOf(method: DescMethodUnary, readMaxBytes: number) {
+export function serializationOf(method: DescMethod, readMaxBytes: number) {
   const lookup = createMethodSerializationLookup(method, undefined, undefined, {
     readMaxBytes,
     writeMaxBytes: MOST_BYTES,
   });
-  return { input: lookup.getI(true), output: lookup.getO(true) };
+  const [input, output] = [lookup.getI(true), lookup.getO(true)];
+  return {
+    serialize: serializeUnread(input, MOST_BYTES),
+    output,
+    unreadOutput: { ...output, parse: parseLater(method.output, output, readMaxBytes) },
+  };
 }
+
+export type Output = ReturnType<typeof serializationOf>["output"];
 
 /** Bytes `from` … `to` of the chunks, in memory of their own: a message must not keep what else came with it. */
 export function bytesOf(chunks: readonly Buffer[], from: number, to: number): Uint8Array {

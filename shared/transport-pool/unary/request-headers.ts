@@ -2,11 +2,16 @@ import type { UnaryRequest } from "@connectrpc/connect";
 import { toRawHeaders } from "./node-headers.ts";
 
 /** Headers that are not made as long as nobody looks at them. */
-export interface LazyHeaders {
+export class LazyHeaders {
   /** Names and values in turn, each name once. */
   readonly raw: readonly string[];
   /** The Headers, once somebody has looked. */
-  made?: Headers;
+  made: Headers | undefined;
+
+  constructor(raw: readonly string[], made?: Headers) {
+    this.raw = raw;
+    this.made = made;
+  }
 }
 
 /** Where a request has its own. */
@@ -21,7 +26,7 @@ export function readHeaders(lazy: LazyHeaders): Headers {
  * What is to be sent, without the header `omit`. Whoever has put other headers in place has read those of before: the
  * spread of a request reads them all.
  */
-export function rawHeadersOf(request: UnaryRequest, omit: string | undefined): readonly string[] {
+export function rawHeadersOf(request: Pick<UnaryRequest, "header">, omit: string | undefined): readonly string[] {
   const lazy = (request as { readonly [lazyHeaders]?: LazyHeaders })[lazyHeaders];
   return lazy !== undefined && lazy.made === undefined ? lazy.raw : toRawHeaders(request.header, omit);
 }

@@ -1,5 +1,6 @@
 import { Code, ConnectError, type UnaryRequest, type UnaryResponse } from "@connectrpc/connect";
 import { getAbortSignalReason } from "@connectrpc/connect/protocol";
+import { CallEnd } from "../policies/call-end.ts";
 
 export type UnarySend = (request: UnaryRequest) => Promise<UnaryResponse>;
 
@@ -7,7 +8,7 @@ export interface UnaryRun {
   readonly signal: AbortSignal | undefined;
   /** 0 or less: it is over before it begins. Undefined: it may take for ever. */
   readonly timeoutMs: number | undefined;
-  readonly send: (signal: AbortSignal) => Promise<UnaryResponse>;
+  readonly send: (end: CallEnd) => Promise<UnaryResponse>;
 }
 
 /**
@@ -16,27 +17,20 @@ export interface UnaryRun {
  * all the rest.
  */
 export async function runUnary({ signal: own, timeoutMs, send }: UnaryRun): Promise<UnaryResponse> {
-  const controller = new AbortController();
-  const { signal } = controller;
-  const onAbort = own === undefined ? undefined : () => abort(getAbortSignalReason(own));
+  const end = new CallEnd();
+  const onAbort = own === undefined ? undefined : () => end.abort(getAbortSignalReason(own));
   let timer: NodeJS.Timeout | undefined;
-
-  function abort(reason: unknown): void {
-    if (!signal.aborted) controller.abort(reason);
-  }
 
   if (own !== undefined && onAbort !== undefined) {
     if (own.aborted) onAbort();
     else own.addEventListener("abort", onAbort);
   }
-  if (timeoutMs !== undefined && !signal.aborted) timer = setTimeout(timeOut, timeoutMs, controller);
+  if (timeoutMs !== undefined && !end.aborted) timer = setTimeout(timeOut, timeoutMs, end);
   try {
-    return await send(signal);
+    return await send(end);
   } catch (reason) {
-    const error = signal.aborted
-      ? ConnectError.from(getAbortSignalReason(signal), Code.Canceled)
-      : ConnectError.from(reason);
-    abort(error);
+    const error = end.aborted ? ConnectError.from(end.reason, Code.Canceled) : ConnectError.from(reason);
+    end.abort(error);
     throw error;
   } finally {
     clearTimeout(timer);
@@ -44,8 +38,6 @@ export async function runUnary({ signal: own, timeoutMs, send }: UnaryRun): Prom
   }
 }
 
-function timeOut(controller: AbortController): void {
-  if (!controller.signal.aborted) {
-    controller.abort(new ConnectError("the operation timed out", Code.DeadlineExceeded));
-  }
+function timeOut(end: CallEnd): void {
+  end.abort(new ConnectError("the operation timed out", Code.DeadlineExceeded));
 }

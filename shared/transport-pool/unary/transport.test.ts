@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { type TestContext, test } from "node:test";
 import { Code, ConnectError, type Interceptor, type UnaryRequest } from "@connectrpc/connect";
 import { BookService, GetBookRequestSchema } from "#gen/book/v1/book_pb.ts";
-import { failureOf, type Routes, startPeer, startPool } from "../test-support.ts";
+import { failureOf, type Routes, startHttp1Peer, startPeer, startPool } from "../test-support.ts";
 
 /** Answers what it was asked. */
 const routes: Routes = (router) => {
@@ -16,16 +16,26 @@ const routes: Routes = (router) => {
   });
 };
 
-for (const protocol of ["grpc", "connect"] as const) {
-  test(`${protocol}: an interceptor sees a request as stock Connect makes it`, async (t) => {
-    const peer = await startPeer(t, routes);
+const wires = [
+  { protocol: "grpc", http: "2" },
+  { protocol: "connect", http: "2" },
+  { protocol: "connect", http: "1.1" },
+] as const;
+
+for (const { protocol, http } of wires) {
+  const wire = `${protocol} over HTTP/${http}`;
+  const startServer = async (t: TestContext): Promise<{ readonly address: string }> =>
+    http === "2" ? await startPeer(t, routes) : { address: await startHttp1Peer(t, routes) };
+
+  test(`${wire}: an interceptor sees a request as stock Connect makes it`, async (t) => {
+    const peer = await startServer(t);
     let seen: UnaryRequest | undefined;
     const watch: Interceptor = (next) => (req) => {
       // While it waits for a connection, the time that is left is written anew into its own.
       if (!req.stream) seen = { ...req, header: new Headers(req.header) };
       return next(req);
     };
-    const { books } = startPool(t, { address: peer.address, protocol }, { interceptors: [watch] });
+    const { books } = startPool(t, { address: peer.address, protocol, http }, { interceptors: [watch] });
     await books.getBook({ id: "b1" }, { headers: { "x-own": "mine" }, timeoutMs: 4_000 });
     assert.ok(seen !== undefined);
     assert.equal(seen.stream, false);
@@ -42,8 +52,8 @@ for (const protocol of ["grpc", "connect"] as const) {
     assert.equal(seen.signal.aborted, false);
   });
 
-  test(`${protocol}: an interceptor may change headers in place, or put others, another message and signal in place`, async (t) => {
-    const peer = await startPeer(t, routes);
+  test(`${wire}: an interceptor may change headers in place, or put others, another message and signal in place`, async (t) => {
+    const peer = await startServer(t);
     const leaving = new AbortController();
     const change: Interceptor = (next) => (req) => {
       if (req.stream) return next(req);
@@ -54,7 +64,7 @@ for (const protocol of ["grpc", "connect"] as const) {
       else if (id === "signal") return next({ ...req, signal: leaving.signal });
       return next(req);
     };
-    const { books } = startPool(t, { address: peer.address, protocol }, { interceptors: [change] });
+    const { books } = startPool(t, { address: peer.address, protocol, http }, { interceptors: [change] });
     const headersOf = async (id: string) => {
       let header = new Headers();
       let trailer = new Headers();
@@ -80,9 +90,9 @@ for (const protocol of ["grpc", "connect"] as const) {
     assert.equal((await failureOf(books.getBook({ id: "signal" }))).code, Code.Aborted);
   });
 
-  test(`${protocol}: the user's headers are sent, and stay as they are`, async (t) => {
-    const peer = await startPeer(t, routes);
-    const { pool, books } = startPool(t, { address: peer.address, protocol });
+  test(`${wire}: the user's headers are sent, and stay as they are`, async (t) => {
+    const peer = await startServer(t);
+    const { pool, books } = startPool(t, { address: peer.address, protocol, http });
     const headers = new Headers({ "x-own": "mine", "user-agent": "me" });
     let agent: string | null = null;
     const onTrailer = (trailer: Headers) => {
@@ -96,24 +106,29 @@ for (const protocol of ["grpc", "connect"] as const) {
     assert.deepEqual([...headers.keys()], ["user-agent", "x-own"]);
   });
 
-  test(`${protocol}: a URL of another origin is refused, another path is not`, async (t) => {
-    const peer = await startPeer(t, routes);
+  test(`${wire}: a URL of another origin is not called, one of another path is`, async (t) => {
+    const peer = await startServer(t);
     let url = "http://elsewhere:1/book.v1.BookService/GetBook";
     const move: Interceptor = (next) => (req) => next({ ...req, url });
-    const { books } = startPool(t, { address: peer.address, protocol }, { interceptors: [move] });
-    const error = await failureOf(books.getBook({ id: "b1" }));
-    assert.equal(error.code, Code.Internal);
+    const { books } = startPool(t, { address: peer.address, protocol, http }, { interceptors: [move] });
+    // Over HTTP/1.1, stock Connect's agent chooses the peer, whatever the URL says.
+    if (http === "2") assert.equal((await failureOf(books.getBook({ id: "b1" }))).code, Code.Internal);
+    else assert.equal((await books.getBook({ id: "b1" })).book?.id, "b1");
     url = `http://${peer.address}/nothing/Here`;
     assert.equal((await failureOf(books.getBook({ id: "b1" }))).code, Code.Unimplemented);
   });
 
-  test(`${protocol}: a header that cannot be sent fails the call and nothing else`, async (t) => {
-    const peer = await startPeer(t, routes);
+  // A name that HTTP/2 does not know, and a character that HTTP/1.1 does not.
+  const unsendable = http === "2" ? { name: "connection", value: "close" } : { name: "x-bad", value: "\u0001" };
+
+  test(`${wire}: a header that cannot be sent fails the call and nothing else`, async (t) => {
+    const peer = await startServer(t);
     const spoil: Interceptor = (next) => (req) => {
-      if (!req.stream && (req.message as { id?: string }).id === "bad") req.header.set("connection", "close");
+      if (!req.stream && (req.message as { id?: string }).id === "bad")
+        req.header.set(unsendable.name, unsendable.value);
       return next(req);
     };
-    const { books, pool } = startPool(t, { address: peer.address, protocol }, { interceptors: [spoil] });
+    const { books, pool } = startPool(t, { address: peer.address, protocol, http }, { interceptors: [spoil] });
     assert.equal((await failureOf(books.getBook({ id: "bad" }))).code, Code.Internal);
     assert.equal((await books.getBook({ id: "b1" })).book?.id, "b1");
     assert.equal(pool.states()[0]?.openCalls, 0);

@@ -49,6 +49,83 @@ test("they walk and copy as headers that were filled at once", () => {
   assert.deepEqual(walked, expected);
 });
 
+test("a walk through plain fields goes as if they had been filled, and fills nothing", () => {
+  const plain = { "x-b": "2", ":path": "/a", "x-a": "1", "x-none": undefined, "x-0": "with  spaces" };
+  const walked = (headers: Headers) => {
+    const pairs: [string, string, boolean][] = [];
+    headers.forEach((value, name, of) => {
+      pairs.push([name, value, of === headers]);
+    });
+    return pairs;
+  };
+  const headers = new LazyHeaders(plain);
+  assert.deepEqual(
+    walked(headers),
+    walked(
+      new Headers([
+        ["x-b", "2"],
+        ["x-a", "1"],
+        ["x-0", "with  spaces"],
+      ]),
+    ),
+  );
+  assert.equal(headers.untouched, plain);
+  headers.set("x-c", "3");
+  assert.deepEqual(
+    walked(headers).map(([name]) => name),
+    ["x-0", "x-a", "x-b", "x-c"],
+  );
+});
+
+test("what is set is read as from headers that were filled at once, whatever it is", () => {
+  const values = [
+    "plain",
+    "two words",
+    "two  spaces",
+    "",
+    " padded",
+    "padded ",
+    "tab\there",
+    "\u00fc",
+    "a\nb",
+    "a\0",
+    "\u20ac",
+    7,
+  ];
+  const names = ["x-new", "content-type", "x-two", "X-Upper", "set-cookie", "x_odd", "not a name", "", "__proto__"];
+  for (const name of names) {
+    for (const value of values as string[]) {
+      const [lazy, full] = [new LazyHeaders(fields), filled()];
+      const set = (headers: Headers) => {
+        try {
+          headers.set(name, value);
+          return headers.get(name);
+        } catch (error) {
+          return (error as Error).name;
+        }
+      };
+      assert.equal(set(lazy), set(full), `${name}: ${JSON.stringify(value)}`);
+      assert.deepEqual([...lazy], [...full], `${name}: ${JSON.stringify(value)}`);
+    }
+  }
+});
+
+test("fields that were set are at hand until something else is done", () => {
+  const headers = new LazyHeaders({ "x-one": "1" });
+  headers.set("x-two", "2");
+  assert.equal(headers.untouched, undefined);
+  assert.deepEqual(headers.fields, { "x-one": "1", "x-two": "2" });
+  headers.append("x-two", "3");
+  assert.equal(headers.fields, undefined);
+  assert.deepEqual(
+    [...headers],
+    [
+      ["x-one", "1"],
+      ["x-two", "2, 3"],
+    ],
+  );
+});
+
 test("what is written to them is theirs, and not that of the fields", () => {
   const headers = new LazyHeaders(fields);
   assert.equal(headers.untouched, fields);

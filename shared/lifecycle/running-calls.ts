@@ -1,0 +1,46 @@
+/** A member of `RunningCalls`, with the places on both sides of it. Undefined as long as it is no member. */
+export interface RunningCall<Call> {
+  previous: Call | undefined;
+  next: Call | undefined;
+}
+
+/**
+ * The calls in flight. Not a Set: one that calls come into and leave makes a new table every few of them, the tables of
+ * the past refer to those after them, and once V8 has moved the first to its old generation, all of them live on, with
+ * all their calls, until a full collection.
+ */
+export class RunningCalls<Call extends RunningCall<Call>> {
+  #last: Call | undefined;
+  #size = 0;
+
+  get size(): number {
+    return this.#size;
+  }
+
+  add(call: Call): void {
+    this.#size++;
+    call.previous = this.#last;
+    if (this.#last !== undefined) this.#last.next = call;
+    this.#last = call;
+  }
+
+  /** Once for each that was added. */
+  delete(call: Call): void {
+    this.#size--;
+    const { previous, next } = call;
+    if (next !== undefined) next.previous = previous;
+    else this.#last = previous;
+    if (previous !== undefined) previous.next = next;
+    call.previous = undefined;
+    call.next = undefined;
+  }
+
+  /** Those of now, in the order in which they came, but for those that have left when it is their turn. */
+  *[Symbol.iterator](): Generator<Call, void> {
+    const calls: Call[] = [];
+    for (let call = this.#last; call !== undefined; call = call.previous) calls.push(call);
+    for (const call of calls.reverse()) {
+      if (call === this.#last || call.next !== undefined) yield call;
+    }
+  }
+}

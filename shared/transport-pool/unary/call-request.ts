@@ -1,0 +1,60 @@
+import type { ContextValues, UnaryRequest } from "@connectrpc/connect";
+import { type CallEnd, callEndKey } from "../policies/call-end.ts";
+import { type LazyHeaders, lazyHeaders, readHeaders } from "./request-headers.ts";
+
+export interface CallRequestParts extends Pick<UnaryRequest, "method" | "url" | "message"> {
+  readonly contextValues: ContextValues;
+  readonly headers: LazyHeaders;
+  readonly end: CallEnd;
+}
+
+interface Lazy {
+  readonly [lazyHeaders]: LazyHeaders;
+  readonly [callEndKey]: CallEnd;
+}
+
+// A getter in a literal is another function for each object, and makes all of them slow.
+const header = {
+  get(this: Lazy) {
+    return readHeaders(this[lazyHeaders]);
+  },
+  enumerable: true,
+};
+const signal = {
+  get(this: Lazy) {
+    return this[callEndKey].signal;
+  },
+  enumerable: true,
+};
+
+/** A request as Connect makes it; its header and its signal are made when they are read. */
+export function createCallRequest(parts: CallRequestParts): UnaryRequest {
+  return new CallRequest(parts);
+}
+
+// Not a literal: those that live as long as a call are soon allocated among what lives for ever, with all they refer to.
+class CallRequest implements UnaryRequest {
+  readonly stream = false;
+  readonly service: UnaryRequest["service"];
+  readonly method: UnaryRequest["method"];
+  readonly requestMethod = "POST";
+  readonly url: string;
+  readonly contextValues: ContextValues;
+  readonly message: UnaryRequest["message"];
+  declare readonly header: Headers;
+  declare readonly signal: AbortSignal;
+  readonly [lazyHeaders]: LazyHeaders;
+  readonly [callEndKey]: CallEnd;
+
+  constructor({ method, url, message, contextValues, headers, end }: CallRequestParts) {
+    this.service = method.parent;
+    this.method = method;
+    this.url = url;
+    this.contextValues = contextValues;
+    this.message = message;
+    this[lazyHeaders] = headers;
+    this[callEndKey] = end;
+    Object.defineProperty(this, "header", header);
+    Object.defineProperty(this, "signal", signal);
+  }
+}

@@ -1,0 +1,53 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { gzipSync } from "node:zlib";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { BookService, GetBookResponseSchema } from "#gen/book/v1/book_pb.ts";
+import type { ResponseHeaders } from "../connections/unary-stream.ts";
+import { createGrpcMethod } from "./grpc.ts";
+
+const bytes = toBinary(GetBookResponseSchema, create(GetBookResponseSchema, { book: { id: "b1" } }));
+
+function framed(message: Uint8Array, flags: number): Buffer {
+  const prefix = Buffer.alloc(5);
+  prefix.writeUInt8(flags);
+  prefix.writeUInt32BE(message.length, 1);
+  return Buffer.concat([prefix, message]);
+}
+
+function answerTo(encoding: string | undefined, body: Buffer) {
+  const context = { isUnread: false, fail: assert.fail, pause() {}, resume() {} };
+  const answer = createGrpcMethod(BookService.method.getBook, 1_000).expect(context);
+  const headers: ResponseHeaders = { "content-type": "application/grpc+proto" };
+  headers[":status"] = 200;
+  if (encoding !== undefined) headers["grpc-encoding"] = encoding;
+  answer.onHeaders(headers);
+  answer.onData(body);
+  return answer.onEnd({ "grpc-status": "0" });
+}
+
+for (const encoding of [undefined, "identity", "gzip", "br"]) {
+  test(`a message that is not compressed is there at once, where its headers name ${encoding ?? "no encoding"}`, () => {
+    const answer = answerTo(encoding, framed(bytes, 0));
+    assert.ok(!(answer instanceof Promise));
+    assert.deepEqual(answer.message, create(GetBookResponseSchema, { book: { id: "b1" } }));
+    assert.equal(answer.header.get("grpc-encoding"), encoding ?? null);
+    assert.equal(answer.trailer.get("grpc-status"), "0");
+  });
+}
+
+test("a message that is compressed is read by Connect's own functions", async () => {
+  const answer = answerTo("gzip", framed(gzipSync(bytes), 1));
+  assert.ok(answer instanceof Promise);
+  assert.deepEqual((await answer).message, create(GetBookResponseSchema, { book: { id: "b1" } }));
+});
+
+test("a response is an object like any other: its spread has its headers", () => {
+  const answer = answerTo(undefined, framed(bytes, 0));
+  assert.ok(!(answer instanceof Promise));
+  const { header, trailer, stream, method } = { ...answer };
+  assert.equal(header.get("content-type"), "application/grpc+proto");
+  assert.equal(trailer.get("grpc-status"), "0");
+  assert.equal(stream, false);
+  assert.equal(method, BookService.method.getBook);
+});
