@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from "node:async_hooks";
-import { watchItems } from "#shared/streams";
+import { watchItems } from "#shared/rpc";
 import type { Trace } from "./trace.ts";
 
 /** What an incoming call hands to the work that it causes: outgoing calls, events, log lines. */

@@ -65,6 +65,17 @@ test("whoever is taken along by another that is told is not told", () => {
   assert.equal(running.size, 2);
 });
 
+test("whoever leaves twice, or was never there, takes nobody along", () => {
+  const running = new RunningCalls<Call>();
+  const calls = [new Call(), new Call()];
+  for (const call of calls) running.add(call);
+  running.delete(calls[0]!);
+  running.delete(calls[0]!);
+  running.delete(new Call());
+  assert.deepEqual([...running], [calls[1]]);
+  assert.equal(running.size, 1);
+});
+
 test("a call that has left refers to no other", () => {
   const running = new RunningCalls<Call>();
   const calls = [new Call(), new Call(), new Call()];

@@ -24,8 +24,9 @@ export class RunningCalls<Call extends RunningCall<Call>> {
     this.#last = call;
   }
 
-  /** Once for each that was added. */
+  /** One that is not there, or no longer, is left alone. */
   delete(call: Call): void {
+    if (!this.#has(call)) return;
     this.#size--;
     const { previous, next } = call;
     if (next !== undefined) next.previous = previous;
@@ -40,7 +41,11 @@ export class RunningCalls<Call extends RunningCall<Call>> {
     const calls: Call[] = [];
     for (let call = this.#last; call !== undefined; call = call.previous) calls.push(call);
     for (const call of calls.reverse()) {
-      if (call === this.#last || call.next !== undefined) yield call;
+      if (this.#has(call)) yield call;
     }
+  }
+
+  #has(call: Call): boolean {
+    return call === this.#last || call.next !== undefined;
   }
 }

@@ -8,9 +8,10 @@ import type { ServerConfig } from "./config.ts";
 import { addHealth } from "./health.ts";
 import { addReflection } from "./reflection.ts";
 import { serveConnect } from "./serve-connect.ts";
+import { recordMethods } from "./short-path/recorded-methods.ts";
+import type { ShortRouteOf } from "./short-path/short-route.ts";
 import { createStreamRoutes } from "./streams/serve-streams.ts";
-import { recordMethods } from "./unary/recorded-methods.ts";
-import { createUnaryRoutes, type ShortRouteOf } from "./unary/serve-unary.ts";
+import { createUnaryRoutes } from "./unary/serve-unary.ts";
 
 /**
  * Registers a service's Connect routes. Called once.

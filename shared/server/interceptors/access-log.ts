@@ -9,9 +9,8 @@ import {
 import { codeToString } from "@connectrpc/connect/protocol-connect";
 import { currentCall } from "#shared/call-context";
 import { callFields, type Logger } from "#shared/logging";
-import { watchItems } from "#shared/streams";
+import { callNext, watchItems } from "#shared/rpc";
 import { type CallInfo, type CallLog, callInfoKey } from "../call-info.ts";
-import { callNext } from "./call-next.ts";
 import { isPlatformService } from "./platform-services.ts";
 
 /** Failures that are the server's, not the caller's. */

@@ -1,7 +1,7 @@
 import type { Interceptor, StreamRequest, StreamResponse, UnaryRequest } from "@connectrpc/connect";
 import { type CallContext, iterateInCall, readContextHeaders, runInCall } from "#shared/call-context";
+import { callNext } from "#shared/rpc";
 import { callInfoKey } from "../call-info.ts";
-import { callNext } from "./call-next.ts";
 
 /** Makes the incoming call what `currentCall()` answers in the handler and in all that it starts. */
 export const callContextInterceptor: Interceptor = (next) => (request) => {

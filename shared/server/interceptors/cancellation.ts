@@ -1,7 +1,7 @@
 import type { Interceptor, StreamResponse } from "@connectrpc/connect";
+import { callNext } from "#shared/rpc";
 import { abortable, abortableItems } from "../abortable.ts";
 import { callInfoKey, type UnaryInfo } from "../call-info.ts";
-import { callNext } from "./call-next.ts";
 
 /**
  * Ends a call when its signal fires (the caller is gone, the deadline has passed, the server shuts down) even if the

@@ -1,8 +1,7 @@
 import { ConnectError, type Interceptor, type StreamResponse } from "@connectrpc/connect";
 import { DomainError, peerOf, toConnectError } from "#shared/errors";
 import type { Logger } from "#shared/logging";
-import { watchItems } from "#shared/streams";
-import { callNext } from "./call-next.ts";
+import { callNext, watchItems } from "#shared/rpc";
 
 /**
  * What a handler throws, as the wire shall have it: a DomainError with its code and details, a ConnectError as it is,

@@ -1,5 +1,5 @@
 import type { Interceptor, StreamResponse } from "@connectrpc/connect";
-import { watchItems } from "#shared/streams";
+import { watchItems } from "#shared/rpc";
 import type { Admission } from "../shedding/admission.ts";
 import { isPlatformService } from "./platform-services.ts";
 

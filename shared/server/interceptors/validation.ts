@@ -3,7 +3,7 @@ import { pathToString } from "@bufbuild/protobuf/reflect";
 import { createValidator } from "@bufbuild/protovalidate";
 import type { Interceptor, StreamRequest } from "@connectrpc/connect";
 import { DomainError } from "#shared/errors";
-import { watchItems } from "#shared/streams";
+import { watchItems } from "#shared/rpc";
 import { RuledMessages } from "./ruled-messages.ts";
 
 const validator = createValidator();

@@ -182,3 +182,18 @@ test("a handler that does not read holds its caller back", async (t) => {
   assert.equal(trailers["grpc-status"], "0");
   assert.deepEqual(body, text(`${count}`));
 });
+
+test("a step that waits is over when the handler reads no further", async (t) => {
+  const client = await connectTo(t, {
+    async collect(requests) {
+      const iterator = requests[Symbol.asyncIterator]();
+      const step = iterator.next();
+      await iterator.return?.();
+      return { value: JSON.stringify(await step) };
+    },
+  });
+  const stream = client.open(`/${EchoService.typeName}/Collect`, GRPC);
+  stream.write(text("unread"));
+  const { body } = await within(answerOf(stream), "the answer");
+  assert.ok(body.includes('"done":true'), body.toString());
+});

@@ -7,7 +7,7 @@ import {
   transformParseEnvelope,
   transformSplitEnvelope,
 } from "@connectrpc/connect/protocol";
-import { FrameDecoder } from "#shared/streams";
+import { FrameDecoder } from "#shared/rpc";
 import { hangUpError } from "../hang-up.ts";
 import { readBody } from "../read-body.ts";
 
@@ -67,6 +67,9 @@ export class Inbox implements AsyncIterable<Message>, AsyncIterator<Message, und
   /** Nobody reads any more; what comes is left unread. */
   async return(): Promise<IteratorReturnResult<undefined>> {
     this.#stop("over");
+    this.#failure = undefined;
+    // A step that still waits is over, too.
+    this.#wake();
     await this.#odd?.return?.();
     return DONE;
   }

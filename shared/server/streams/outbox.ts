@@ -1,6 +1,6 @@
 import type { Http2ServerResponse } from "node:http2";
 import { encodeEnvelope } from "@connectrpc/connect/protocol";
-import { frameMessages } from "#shared/streams";
+import { frameMessages } from "#shared/rpc";
 import { isClosed } from "../write-response.ts";
 
 /** So much is written at once: a DATA frame, as large as peers take it. */

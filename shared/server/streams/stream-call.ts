@@ -1,5 +1,5 @@
 import { getEventListeners } from "node:events";
-import { constants, type Http2ServerRequest, type Http2ServerResponse } from "node:http2";
+import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { Message } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ContextValues, type HandlerContext, type StreamRequest } from "@connectrpc/connect";
 import type { Compression } from "@connectrpc/connect/protocol";
@@ -8,6 +8,8 @@ import type { RunningCall } from "#shared/lifecycle";
 import { LazyHeaders } from "#shared/unread";
 import type { StreamInfo } from "../call-info.ts";
 import { hangUpError } from "../hang-up.ts";
+import { dropUnread, late, OVER, replace } from "../short-path/endings.ts";
+import type { UnaryDialect } from "../short-path/ordinary.ts";
 import {
   asConnectError,
   COMPRESS_MIN_BYTES,
@@ -16,8 +18,6 @@ import {
   writeHead,
   writeTrailers,
 } from "../unary/answer.ts";
-import type { UnaryDialect } from "../unary/ordinary.ts";
-import { OVER, replace } from "../unary/unary-call.ts";
 import { isClosed, LAST_WORDS_MS } from "../write-response.ts";
 import { Inbox } from "./inbox.ts";
 import { Outbox } from "./outbox.ts";
@@ -208,12 +208,4 @@ export class StreamCall implements StreamInfo, RunningCall<StreamCall> {
     clearTimeout(this.#timer);
     this.#options.onEnd(answeredError);
   }
-}
-
-function late(call: StreamCall): void {
-  call.late();
-}
-
-function dropUnread({ stream }: Http2ServerResponse): void {
-  stream.close(constants.NGHTTP2_CANCEL);
 }

@@ -8,9 +8,9 @@ import {
   type StreamResponse,
 } from "@connectrpc/connect";
 import { createMethodSerializationLookup, type Serialization } from "@connectrpc/connect/protocol";
-import { watchItems } from "#shared/streams";
+import { watchItems } from "#shared/rpc";
 import { callInfoKey } from "../call-info.ts";
-import type { StreamImplementation } from "../unary/recorded-methods.ts";
+import type { StreamImplementation } from "../short-path/recorded-methods.ts";
 import { contextOf } from "../unary/unary-method.ts";
 
 /** A streaming method with all that its calls have in common. */

@@ -10,17 +10,15 @@ import {
 import { codeToHttpStatus, errorToJsonBytes, trailerMux } from "@connectrpc/connect/protocol-connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import { trailerFlag, trailerSerialize } from "@connectrpc/connect/protocol-grpc-web";
+import { frameMessages } from "#shared/rpc";
 import { type HeaderFields, LazyHeaders } from "#shared/unread";
+import type { UnaryDialect } from "../short-path/ordinary.ts";
 import { setHeaders } from "../write-response.ts";
 import { endTogether } from "./end-together.ts";
 import { writeToStream } from "./http2-answer.ts";
-import type { UnaryDialect } from "./ordinary.ts";
 
 /** Connect's own limit, below which it does not compress. */
 export const COMPRESS_MIN_BYTES = 1024;
-
-/** Flags, and the length of the message. */
-const PREFIX_BYTES = 5;
 
 /** What a call came to: its response message, encoded, or how it failed. */
 export type Outcome = Uint8Array | ConnectError;
@@ -69,7 +67,7 @@ export function toAnswer(outcome: Outcome, options: AnswerOptions): UnaryAnswer 
   if (dialect.protocol === "grpc") {
     if (message === undefined) return { status: 200, header, trailer };
     if (compression === null || message.length < COMPRESS_MIN_BYTES) {
-      return { status: 200, header, trailer, body: framed(message) };
+      return { status: 200, header, trailer, body: frameMessages([message]) };
     }
     return compressed([{ flags: 0, data: message }], compression).then((body) => ({
       status: 200,
@@ -84,15 +82,6 @@ export function toAnswer(outcome: Outcome, options: AnswerOptions): UnaryAnswer 
     return { status: 200, header, body: encodeEnvelopes(...envelopes) };
   }
   return compressed(envelopes, compression).then((body) => ({ status: 200, header, body }));
-}
-
-/** A message of gRPC that is not compressed. */
-function framed(message: Uint8Array): Uint8Array {
-  const bytes = Buffer.allocUnsafe(PREFIX_BYTES + message.length);
-  bytes[0] = 0;
-  bytes.writeUInt32BE(message.length, 1);
-  bytes.set(message, PREFIX_BYTES);
-  return bytes;
 }
 
 async function compressed(envelopes: { flags: number; data: Uint8Array }[], compression: Compression) {
@@ -141,13 +130,13 @@ function isTouched(headers: Headers): boolean {
 /**
  * Writes it in this turn of the event loop.
  *
- * @param isAlone nothing else has been set on the response
+ * @param isWatched hooks may have set headers on the response, or look at it when it is over
  * @throws when a header or trailer cannot be written
  */
-export function writeAnswer(answer: UnaryAnswer, response: Response, isAlone: boolean): void {
+export function writeAnswer(answer: UnaryAnswer, response: Response, isWatched: boolean): void {
   const { trailer, body } = answer;
   const trailers = trailer === undefined ? undefined : fieldsOf(trailer);
-  if (isAlone && "stream" in response && writeToStream(answer, trailers, response)) return;
+  if (!isWatched && "stream" in response && writeToStream(answer, trailers, response)) return;
   writeHead(answer, response);
   if (trailers !== undefined) response.addTrailers(trailers);
   if (body === undefined) response.end();

@@ -6,6 +6,7 @@ import { brotliCompressSync, gzipSync } from "node:zlib";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { StringValueSchema } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, type ConnectRouter, encodeBinaryHeader, type HandlerContext } from "@connectrpc/connect";
+import type { FastifyInstance } from "fastify";
 import { DomainError } from "#shared/errors";
 import {
   type Answer,
@@ -101,7 +102,17 @@ interface Pair {
   shortened(): number;
 }
 
-async function startPair(t: TestContext): Promise<Pair> {
+/** Without any, an answer over HTTP/2 is written in a way of its own. */
+const withAndWithout = ["hooks", "no hooks"] as const;
+type Hooks = (typeof withAndWithout)[number];
+
+function addHook(fastify: FastifyInstance): void {
+  fastify.addHook("onRequest", async (_, reply) => {
+    reply.header("x-hook", "set");
+  });
+}
+
+async function startPair(t: TestContext, hooks: Hooks): Promise<Pair> {
   let shortened = 0;
   function routes(router: ConnectRouter): void {
     const counted = (message: Text, context: HandlerContext) => {
@@ -113,11 +124,7 @@ async function startPair(t: TestContext): Promise<Pair> {
   const start = (fast_path: boolean) =>
     startServer(t, {
       routes,
-      fastify: (fastify) => {
-        fastify.addHook("onRequest", async (_, reply) => {
-          reply.header("x-hook", "set");
-        });
-      },
+      ...(hooks === "hooks" ? { fastify: addHook } : {}),
       config: { read_max_bytes: READ_MAX_BYTES, write_max_bytes: WRITE_MAX_BYTES, max_timeout: "2s", fast_path },
     });
   const servers = await Promise.all([start(true), start(false)]);
@@ -298,31 +305,35 @@ async function assertSameLog({ servers: [fast, stock] }: Pair, count: number): P
   assert.deepEqual(calls(fast), calls(stock));
 }
 
-test("ordinary calls take the short path, and are answered and logged as by Connect's own handlers", async (t) => {
-  const pair = await startPair(t);
-  let count = 0;
-  for (const { name, headers, body } of ordinaryCases()) {
-    const [mine, stock] = await Promise.all(pair.clients.map((client) => client.call(PATH, headers, body)));
-    assert.deepEqual(comparable(mine as Answer), comparable(stock as Answer), name);
-    count++;
-    assert.equal(pair.shortened(), count, `${name} is not shortened`);
-  }
-  await assertSameLog(pair, count);
-});
+for (const hooks of withAndWithout) {
+  test(`ordinary calls take the short path, and are answered and logged as by Connect's own handlers, ${hooks}`, async (t) => {
+    const pair = await startPair(t, hooks);
+    let count = 0;
+    for (const { name, headers, body } of ordinaryCases()) {
+      const [mine, stock] = await Promise.all(pair.clients.map((client) => client.call(PATH, headers, body)));
+      assert.deepEqual(comparable(mine as Answer), comparable(stock as Answer), name);
+      count++;
+      assert.equal(pair.shortened(), count, `${name} is not shortened`);
+    }
+    await assertSameLog(pair, count);
+  });
+}
 
-test("odd calls are answered and logged as by Connect's own handlers", async (t) => {
-  const pair = await startPair(t);
-  let count = 0;
-  for (const { name, headers, body } of oddCases()) {
-    const [mine, stock] = await Promise.all(pair.clients.map((client) => client.call(PATH, headers, body)));
-    assert.deepEqual(comparable(mine as Answer), comparable(stock as Answer), name);
-    count++;
-  }
-  await assertSameLog(pair, count);
-});
+for (const hooks of withAndWithout) {
+  test(`odd calls are answered and logged as by Connect's own handlers, ${hooks}`, async (t) => {
+    const pair = await startPair(t, hooks);
+    let count = 0;
+    for (const { name, headers, body } of oddCases()) {
+      const [mine, stock] = await Promise.all(pair.clients.map((client) => client.call(PATH, headers, body)));
+      assert.deepEqual(comparable(mine as Answer), comparable(stock as Answer), name);
+      count++;
+    }
+    await assertSameLog(pair, count);
+  });
+}
 
 test("HTTP/1.1 is answered as by Connect's own handlers", async (t) => {
-  const pair = await startPair(t);
+  const pair = await startPair(t, "hooks");
   for (const { name, headers, body } of [...ordinaryCases(), ...oddCases()]) {
     const { te: _, ":path": path = PATH, ...rest } = headers;
     for (const sized of [{ "content-length": body.length }, { "transfer-encoding": "chunked" }]) {
@@ -335,31 +346,33 @@ test("HTTP/1.1 is answered as by Connect's own handlers", async (t) => {
   }
 });
 
-test("callers that leave, and those that stop half-way, are logged the same", async (t) => {
-  const pair = await startPair(t);
-  const headers = { "content-type": "application/grpc", te: "trailers" };
-  const bytes = envelope(proto("never:"));
-  let count = 0;
-  for (const length of [0, 3, 5, 7, bytes.length]) {
-    for (const end of [false, true]) {
-      const streams = pair.clients.map((client) => client.open(PATH, headers));
-      for (const stream of streams) {
-        if (length > 0) stream.write(bytes.subarray(0, length));
-        if (end) stream.end();
+for (const hooks of withAndWithout) {
+  test(`callers that leave, and those that stop half-way, are logged the same, ${hooks}`, async (t) => {
+    const pair = await startPair(t, hooks);
+    const headers = { "content-type": "application/grpc", te: "trailers" };
+    const bytes = envelope(proto("never:"));
+    let count = 0;
+    for (const length of [0, 3, 5, 7, bytes.length]) {
+      for (const end of [false, true]) {
+        const streams = pair.clients.map((client) => client.open(PATH, headers));
+        for (const stream of streams) {
+          if (length > 0) stream.write(bytes.subarray(0, length));
+          if (end) stream.end();
+        }
+        // Past its headers at least, and on to its handler where it gets there.
+        for (const client of pair.clients) await new Promise((resolve) => client.session.ping(resolve));
+        if (!end || length === bytes.length) for (const stream of streams) stream.close(8);
+        const [mine, stock] = await Promise.all(streams.map(answerOf));
+        assert.deepEqual(comparable(mine as Answer), comparable(stock as Answer), `${length} bytes, ${end}`);
+        count++;
       }
-      // Past its headers at least, and on to its handler where it gets there.
-      for (const client of pair.clients) await new Promise((resolve) => client.session.ping(resolve));
-      if (!end || length === bytes.length) for (const stream of streams) stream.close(8);
-      const [mine, stock] = await Promise.all(streams.map(answerOf));
-      assert.deepEqual(comparable(mine as Answer), comparable(stock as Answer), `${length} bytes, ${end}`);
-      count++;
     }
-  }
-  await assertSameLog(pair, count);
-});
+    await assertSameLog(pair, count);
+  });
+}
 
 test("a caller that goes silent has its deadline", async (t) => {
-  const pair = await startPair(t);
+  const pair = await startPair(t, "hooks");
   const headers = { "content-type": "application/grpc", te: "trailers", "grpc-timeout": "50m" };
   const answers = pair.clients.map((client) => {
     const stream = client.open(PATH, headers);
@@ -382,44 +395,46 @@ function seeded(seed: number): () => number {
   };
 }
 
-test("bodies of any bytes in any pieces are answered as by Connect's own handlers", async (t) => {
-  const pair = await startPair(t);
-  const random = seeded(20_240_917);
-  const below = (limit: number) => Math.floor(random() * limit);
-  for (let round = 0; round < 400; round++) {
-    const { contentType, message, frame } = speeches[below(speeches.length)] as Speech;
-    const value = ["", "ada", "fail:5", "metadata:", "x".repeat(below(2_100))][below(5)] as string;
-    let body = frame(message(value));
-    const changes = below(3);
-    for (let i = 0; i < changes && body.length > 0; i++) {
-      body = Buffer.from(body);
-      const at = below(Math.min(body.length, random() < 0.5 ? 6 : body.length));
-      const kind = below(4);
-      if (kind === 0) body[at] = below(256);
-      else if (kind === 1) body = body.subarray(0, at);
-      else if (kind === 2) body = Buffer.concat([body, Buffer.from([below(256)])]);
-      else body = Buffer.concat([body, body.subarray(at)]);
-    }
-    const pieces: Buffer[] = [];
-    for (let at = 0; at < body.length; ) {
-      const length = random() < 0.3 ? 1 : 1 + below(body.length);
-      pieces.push(body.subarray(at, at + length));
-      at += length;
-    }
-    const headers = { "content-type": contentType, te: "trailers" };
-    const answers = pair.clients.map(async (client) => {
-      const stream = client.open(PATH, headers);
-      const answer = answerOf(stream);
-      for (const piece of pieces.slice(0, 8)) {
-        stream.write(piece);
-        await setImmediate();
+for (const hooks of withAndWithout) {
+  test(`bodies of any bytes in any pieces are answered as by Connect's own handlers, ${hooks}`, async (t) => {
+    const pair = await startPair(t, hooks);
+    const random = seeded(20_240_917);
+    const below = (limit: number) => Math.floor(random() * limit);
+    for (let round = 0; round < 400; round++) {
+      const { contentType, message, frame } = speeches[below(speeches.length)] as Speech;
+      const value = ["", "ada", "fail:5", "metadata:", "x".repeat(below(2_100))][below(5)] as string;
+      let body = frame(message(value));
+      const changes = below(3);
+      for (let i = 0; i < changes && body.length > 0; i++) {
+        body = Buffer.from(body);
+        const at = below(Math.min(body.length, random() < 0.5 ? 6 : body.length));
+        const kind = below(4);
+        if (kind === 0) body[at] = below(256);
+        else if (kind === 1) body = body.subarray(0, at);
+        else if (kind === 2) body = Buffer.concat([body, Buffer.from([below(256)])]);
+        else body = Buffer.concat([body, body.subarray(at)]);
       }
-      stream.end(Buffer.concat(pieces.slice(8)));
-      return answer;
-    });
-    const [mine, stock] = await Promise.all(answers);
-    const name = `round ${round}: ${contentType} ${pieces.map((piece) => piece.toString("hex")).join(" ")}`;
-    assert.deepEqual(comparable(mine as Answer), comparable(stock as Answer), name);
-  }
-  assert.ok(pair.shortened() > 100, `${pair.shortened()} calls took the short path`);
-});
+      const pieces: Buffer[] = [];
+      for (let at = 0; at < body.length; ) {
+        const length = random() < 0.3 ? 1 : 1 + below(body.length);
+        pieces.push(body.subarray(at, at + length));
+        at += length;
+      }
+      const headers = { "content-type": contentType, te: "trailers" };
+      const answers = pair.clients.map(async (client) => {
+        const stream = client.open(PATH, headers);
+        const answer = answerOf(stream);
+        for (const piece of pieces.slice(0, 8)) {
+          stream.write(piece);
+          await setImmediate();
+        }
+        stream.end(Buffer.concat(pieces.slice(8)));
+        return answer;
+      });
+      const [mine, stock] = await Promise.all(answers);
+      const name = `round ${round}: ${contentType} ${pieces.map((piece) => piece.toString("hex")).join(" ")}`;
+      assert.deepEqual(comparable(mine as Answer), comparable(stock as Answer), name);
+    }
+    assert.ok(pair.shortened() > 100, `${pair.shortened()} calls took the short path`);
+  });
+}

@@ -1,4 +1,4 @@
-import type { Http2ServerResponse } from "node:http2";
+import type { Http2ServerResponse, OutgoingHttpHeaders } from "node:http2";
 import { LazyHeaders } from "#shared/unread";
 import type { UnaryAnswer } from "./answer.ts";
 
@@ -17,8 +17,8 @@ const OF_CONNECTIONS: ReadonlySet<string> = new Set([
 const WITH_TRAILERS = { waitForTrailers: true };
 
 /**
- * Writes the answer to the stream itself: the compatibility layer copies headers twice. It is left to write what it
- * would leave out or refuse.
+ * Writes the answer to the stream itself: the compatibility layer checks and copies headers more than once. It is left to
+ * write what it would leave out or refuse.
  *
  * @param trailers are sent by that layer
  * @returns false when nothing has been done
@@ -31,16 +31,16 @@ export function writeToStream(
   if (body === undefined || !(header instanceof LazyHeaders)) return false;
   const { fields } = header;
   if (fields === undefined) return false;
-  const raw: (string | number)[] = [":status", status];
+  const headers: OutgoingHttpHeaders = { ":status": status };
   for (const name in fields) {
     const value = fields[name];
     if (typeof value !== "string" || OF_CONNECTIONS.has(name)) return false;
-    raw.push(name, value);
+    headers[name] = value;
   }
-  const { stream } = response;
   if (trailers !== undefined) response.addTrailers(trailers);
-  // Its types do not know of lists yet.
-  stream.respond(raw as never, WITH_TRAILERS);
-  stream.end(body);
+  // For whoever asks later: that layer does not see what is written here.
+  response.statusCode = status;
+  response.stream.respond(headers, WITH_TRAILERS);
+  response.stream.end(body);
   return true;
 }

@@ -1,7 +1,5 @@
 import type { Readable } from "node:stream";
-
-/** Flags and length before a message in gRPC and gRPC-Web. */
-const PREFIX_BYTES = 5;
+import { PREFIX_BYTES } from "#shared/rpc";
 
 export interface MessageReaderOptions {
   /** Of gRPC, with a prefix. */

@@ -1,17 +1,16 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import type { Interceptor } from "@connectrpc/connect";
-import type { Compression, UniversalHandler } from "@connectrpc/connect/protocol";
-import type { FastifyReply, FastifyRequest } from "fastify";
+import type { Compression } from "@connectrpc/connect/protocol";
 import { RunningCalls } from "#shared/lifecycle";
 import type { Logger } from "#shared/logging";
 import { callInfoOf } from "../call-info.ts";
 import type { ServerConfig } from "../config.ts";
+import { createCompressionChoice } from "../short-path/compression-choice.ts";
+import { ordinaryDialect } from "../short-path/ordinary.ts";
+import type { UnaryImplementation } from "../short-path/recorded-methods.ts";
+import type { ShortRouteOf } from "../short-path/short-route.ts";
 import { cutTimeout } from "../timeout-headers.ts";
 import type { Request } from "./answer.ts";
-import { createCompressionChoice } from "./compression-choice.ts";
-import { addHeaders } from "./hook-headers.ts";
-import { ordinaryDialect } from "./ordinary.ts";
-import type { UnaryImplementation } from "./recorded-methods.ts";
 import { UnaryCall, type UnaryRoute } from "./unary-call.ts";
 import { createUnaryMethod } from "./unary-method.ts";
 
@@ -22,22 +21,11 @@ export interface UnaryServerOptions {
   readonly interceptors: readonly Interceptor[];
   readonly acceptCompression: Compression[];
   readonly jsonOptions: object;
-  /** Whether anything may set headers beside Connect, such as CORS. */
+  /** Whether anything beside Connect has a hand in answers, such as CORS. */
   readonly hasHooks: boolean;
   /** Ends every call. */
   readonly shutdown: AbortSignal;
 }
-
-/** Answers a call by other means, and gets what was read of its body. */
-export type HandOn = (request: FastifyRequest, reply: FastifyReply, body: AsyncIterable<Uint8Array>) => void;
-
-/** Serves a method's ordinary calls. */
-export interface ShortRoute {
-  /** @returns false for a call that is not ordinary: nothing has been done with it */
-  take(request: FastifyRequest, reply: FastifyReply): boolean;
-}
-
-export type ShortRouteOf = (handler: UniversalHandler, handOn: HandOn) => ShortRoute | undefined;
 
 /**
  * The short path of unary calls. Connect's own handlers send each of them through some ten streams of chunks; this reads
@@ -56,15 +44,7 @@ export function createUnaryRoutes(options: UnaryServerOptions): ShortRouteOf {
     const implementation = methods.get(descriptor);
     if (implementation === undefined) return undefined;
     const method = createUnaryMethod({ implementation, requestPath, interceptors, limits: config, jsonOptions });
-    const route: UnaryRoute = {
-      method,
-      readMaxBytes,
-      jsonOptions,
-      logger,
-      running,
-      handOn,
-      addHeaders: hasHooks ? addHeaders : () => false,
-    };
+    const route: UnaryRoute = { method, readMaxBytes, jsonOptions, logger, running, hasHooks, handOn };
 
     return {
       take(request, reply) {

@@ -1,5 +1,4 @@
 import { getEventListeners } from "node:events";
-import { constants } from "node:http2";
 import { Code, ConnectError, type HandlerContext, type UnaryRequest } from "@connectrpc/connect";
 import type { Compression } from "@connectrpc/connect/protocol";
 import type { FastifyReply, FastifyRequest } from "fastify";
@@ -9,6 +8,11 @@ import { LazyHeaders } from "#shared/unread";
 import type { CallInfo, UnaryInfo } from "../call-info.ts";
 import { giveUp } from "../give-up.ts";
 import { hangUpError } from "../hang-up.ts";
+import { CallValues } from "../short-path/call-values.ts";
+import { dropUnread, late, OVER, replace } from "../short-path/endings.ts";
+import { addHeaders } from "../short-path/hook-headers.ts";
+import type { UnaryDialect } from "../short-path/ordinary.ts";
+import type { HandOn } from "../short-path/short-route.ts";
 import { isClosed, LAST_WORDS_MS } from "../write-response.ts";
 import {
   asConnectError,
@@ -22,9 +26,7 @@ import {
   writeAnswer,
 } from "./answer.ts";
 import { MessageReader, type MessageSink } from "./message-reader.ts";
-import type { UnaryDialect } from "./ordinary.ts";
-import type { HandOn } from "./serve-unary.ts";
-import { CallValues, IncomingRequest, UnaryContext } from "./unary-context.ts";
+import { IncomingRequest, UnaryContext } from "./unary-context.ts";
 import type { UnaryMethod } from "./unary-method.ts";
 
 /** What the calls of one method have in common. */
@@ -35,8 +37,8 @@ export interface UnaryRoute {
   readonly logger: Logger;
   readonly running: RunningCalls<UnaryCall>;
   readonly handOn: HandOn;
-  /** Adds what hooks have set for the answer. @returns whether there was anything */
-  addHeaders(reply: FastifyReply): boolean;
+  /** Whether anything beside Connect has a hand in answers, such as CORS. */
+  readonly hasHooks: boolean;
 }
 
 export interface UnaryCallOptions {
@@ -48,9 +50,6 @@ export interface UnaryCallOptions {
   /** What the caller can read. */
   readonly compression: Compression | null;
 }
-
-/** What the signal of a call that went well says afterwards, to what was left behind. */
-export const OVER = new DOMException("This operation was aborted", "AbortError");
 
 /** One call on the short path: read → running → answered → over; or, while it is read, handed on. */
 export class UnaryCall implements UnaryInfo, RunningCall<UnaryCall>, MessageSink {
@@ -181,8 +180,9 @@ export class UnaryCall implements UnaryInfo, RunningCall<UnaryCall>, MessageSink
       return;
     }
     this.#state = "answered";
-    const hasHeaders = this.#route.addHeaders(this.#reply);
-    writeAnswer(answer, response, !hasHeaders);
+    const { hasHooks } = this.#route;
+    if (hasHooks) addHeaders(this.#reply);
+    writeAnswer(answer, response, hasHooks);
     // A caller that does not read it has it in our memory.
     if (this.#isLate) this.late();
   }
@@ -213,18 +213,4 @@ export class UnaryCall implements UnaryInfo, RunningCall<UnaryCall>, MessageSink
     const { parent, name } = this.#route.method.method;
     return `${parent.typeName}/${name}`;
   }
-}
-
-function late(call: UnaryCall): void {
-  call.late();
-}
-
-function dropUnread(response: Response): void {
-  if ("stream" in response) response.stream.close(constants.NGHTTP2_CANCEL);
-  else response.destroy();
-}
-
-export function replace(target: Headers, source: Headers): void {
-  for (const name of [...target.keys()]) target.delete(name);
-  for (const [name, value] of source) target.set(name, value);
 }

@@ -1,6 +1,5 @@
-import type { ContextKey, ContextValues, HandlerContext, UnaryRequest, UnaryResponse } from "@connectrpc/connect";
-import { type CallInfo, callInfoKey } from "../call-info.ts";
-import type { UnaryDialect } from "./ordinary.ts";
+import type { ContextValues, HandlerContext, UnaryRequest, UnaryResponse } from "@connectrpc/connect";
+import type { UnaryDialect } from "../short-path/ordinary.ts";
 import type { UnaryMethod } from "./unary-method.ts";
 
 export interface UnaryContextOptions {
@@ -84,28 +83,5 @@ export class OutgoingResponse implements UnaryResponse {
     this.message = message;
     this.header = context.responseHeader;
     this.trailer = context.responseTrailer;
-  }
-}
-
-/** As those of Connect's `createContextValues`, with what the transport knows of the call. */
-export class CallValues implements ContextValues {
-  [id: symbol]: unknown;
-
-  constructor(info: CallInfo) {
-    this[callInfoKey.id] = info;
-  }
-
-  get<T>({ id, defaultValue }: ContextKey<T>): T {
-    return id in this ? (this[id] as T) : defaultValue;
-  }
-
-  set<T>({ id }: ContextKey<T>, value: T): this {
-    this[id] = value;
-    return this;
-  }
-
-  delete({ id }: ContextKey<unknown>): this {
-    delete this[id];
-    return this;
   }
 }

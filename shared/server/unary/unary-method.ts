@@ -9,7 +9,7 @@ import {
 } from "@connectrpc/connect";
 import { createMethodSerializationLookup, type MethodSerializationLookup } from "@connectrpc/connect/protocol";
 import { callInfoKey } from "../call-info.ts";
-import type { UnaryImplementation } from "./recorded-methods.ts";
+import type { UnaryImplementation } from "../short-path/recorded-methods.ts";
 import { OutgoingResponse } from "./unary-context.ts";
 import { leavesUnread, unreadSerialization } from "./unread.ts";
 

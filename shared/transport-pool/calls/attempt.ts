@@ -1,10 +1,10 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import type { DescMethod } from "@bufbuild/protobuf";
 import { Code, ConnectError, type Interceptor, type StreamRequest, type UnaryRequest } from "@connectrpc/connect";
+import { callNext } from "#shared/rpc";
 import type { Channel } from "../balancing/channel.ts";
 import type { Endpoint } from "../balancing/endpoint.ts";
 import { type EndSignal, endOf } from "../policies/call-end.ts";
-import { callNext } from "../policies/call-next.ts";
 import { setTimeLeft } from "../policies/further-headers.ts";
 import { outgoingCallKey } from "../policies/outgoing-call.ts";
 import { AttemptOutcome, type OnOutcome } from "./attempt-outcome.ts";

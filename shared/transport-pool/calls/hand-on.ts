@@ -1,5 +1,5 @@
+import { callNext } from "#shared/rpc";
 import type { Endpoint } from "../balancing/endpoint.ts";
-import { callNext } from "../policies/call-next.ts";
 
 let handed: Endpoint | undefined;
 

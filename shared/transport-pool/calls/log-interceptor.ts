@@ -10,8 +10,8 @@ import {
 import { codeToString } from "@connectrpc/connect/protocol-connect";
 import { currentCall } from "#shared/call-context";
 import type { Logger } from "#shared/logging";
+import { callNext } from "#shared/rpc";
 import { endOf } from "../policies/call-end.ts";
-import { callNext } from "../policies/call-next.ts";
 import { outgoingCallKey } from "../policies/outgoing-call.ts";
 import { observeEnd } from "./observe-end.ts";
 

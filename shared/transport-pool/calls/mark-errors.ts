@@ -1,7 +1,6 @@
 import type { Interceptor } from "@connectrpc/connect";
 import { markPeerError } from "#shared/errors";
-import { watchItems } from "#shared/streams";
-import { callNext } from "../policies/call-next.ts";
+import { callNext, watchItems } from "#shared/rpc";
 
 /** Marks whatever a call to the service fails with as that service's failure: see `peerOf`. */
 export function markErrorsInterceptor(service: string): Interceptor {

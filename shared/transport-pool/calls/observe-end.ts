@@ -1,4 +1,4 @@
-import { watchItems } from "#shared/streams";
+import { watchItems } from "#shared/rpc";
 
 /** The items as they are, with word of how they ended. Nothing is told of a stream that nobody reads to its end. */
 export function observeEnd<T>(

@@ -7,11 +7,10 @@ import {
   type StreamResponse,
   type UnaryRequest,
 } from "@connectrpc/connect";
-import { watchItems } from "#shared/streams";
+import { callNext, watchItems } from "#shared/rpc";
 import { type Breaker, type BreakerPass, type BreakerState, type BreakerVerdict, createBreaker } from "./breaker.ts";
 import type { BreakerConfig } from "./breaker-config.ts";
 import { endOf } from "./call-end.ts";
-import { callNext } from "./call-next.ts";
 import { isServerFault } from "./codes.ts";
 import { type OutgoingCall, outgoingCallKey } from "./outgoing-call.ts";
 import { unsent, unsentKind } from "./unsent.ts";

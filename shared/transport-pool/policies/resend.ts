@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Interceptor } from "@connectrpc/connect";
+import { callNext } from "#shared/rpc";
 import { endOf } from "./call-end.ts";
-import { callNext } from "./call-next.ts";
 import { furtherHeaders } from "./further-headers.ts";
 import { type OutgoingCall, outgoingCallKey } from "./outgoing-call.ts";
 import { createReplay } from "./replay.ts";

@@ -1,7 +1,7 @@
 import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import { currentCall } from "#shared/call-context";
+import { callNext } from "#shared/rpc";
 import { createAttemptSignal } from "./attempt-signal.ts";
-import { callNext } from "./call-next.ts";
 import { furtherHeaders } from "./further-headers.ts";
 import { type OutgoingCall, outgoingCallKey } from "./outgoing-call.ts";
 import { createReplay, type ReplayedAttempt } from "./replay.ts";

@@ -3,7 +3,7 @@ import type { Message } from "@bufbuild/protobuf";
 import { Code, ConnectError, type StreamRequest, type StreamResponse } from "@connectrpc/connect";
 import type { Serialization } from "@connectrpc/connect/protocol";
 import { validateResponseWithCompression, validateTrailer } from "@connectrpc/connect/protocol-grpc";
-import { frameMessages } from "#shared/streams";
+import { frameMessages } from "#shared/rpc";
 import { errorFromNode } from "../connections/node-errors.ts";
 import type { Http2Subchannel } from "../connections/subchannel.ts";
 import type { ResponseHeaders, SentUnary, UnaryExchange } from "../connections/unary-stream.ts";

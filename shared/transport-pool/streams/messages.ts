@@ -8,7 +8,7 @@ import {
   transformParseEnvelope,
   transformSplitEnvelope,
 } from "@connectrpc/connect/protocol";
-import { FrameDecoder } from "#shared/streams";
+import { FrameDecoder } from "#shared/rpc";
 import { type Body, type BodyFlow, createBody } from "../unary/body.ts";
 
 export type Message = MessageShape<DescMessage>;

@@ -9,7 +9,7 @@ import {
   type UnaryRequest,
 } from "@connectrpc/connect";
 import { createMethodUrl } from "@connectrpc/connect/protocol";
-import { watchItems } from "#shared/streams";
+import { watchItems } from "#shared/rpc";
 import { takeEndpoint } from "../calls/hand-on.ts";
 import type { ServiceConfig } from "../config/service.ts";
 import { serializationOf } from "../unary/answer.ts";

@@ -2,12 +2,13 @@ import type { IncomingHttpHeaders } from "node:http2";
 import type { DescMethodUnary } from "@bufbuild/protobuf";
 import { Code, ConnectError, type UnaryResponse } from "@connectrpc/connect";
 import { headerGrpcStatus, validateResponseWithCompression, validateTrailer } from "@connectrpc/connect/protocol-grpc";
+import { PREFIX_BYTES } from "#shared/rpc";
 import { LazyHeaders } from "#shared/unread";
 import type { ResponseHeaders } from "../connections/unary-stream.ts";
 import { type Answer, type AnswerContext, acceptCompression, bytesOf, type Output } from "./answer.ts";
 import { type Body, createBody } from "./body.ts";
 import { type AnswerHeaders, createCallResponse } from "./call-response.ts";
-import { PREFIX, readMessage } from "./grpc-message.ts";
+import { readMessage } from "./grpc-message.ts";
 import { toWebHeaders } from "./node-headers.ts";
 
 type Message = UnaryResponse["message"];
@@ -60,18 +61,18 @@ export class GrpcAnswer implements Answer {
     chunks.push(chunk);
     this.#total += chunk.length;
     if (this.#expected === Number.POSITIVE_INFINITY) {
-      if (this.#total < PREFIX) return;
+      if (this.#total < PREFIX_BYTES) return;
       const prefix = chunks.length === 1 ? chunk : Buffer.concat(chunks);
       const length = prefix.readUInt32BE(1);
       if (prefix[0] !== 0 || length > this.#options.readMaxBytes) {
         this.#beOdd();
         return;
       }
-      this.#expected = PREFIX + length;
+      this.#expected = PREFIX_BYTES + length;
     }
     if (this.#total > this.#expected) this.#beOdd();
     else if (this.#total === this.#expected) {
-      this.#message = this.#options.output.parse(bytesOf(chunks, PREFIX, this.#total));
+      this.#message = this.#options.output.parse(bytesOf(chunks, PREFIX_BYTES, this.#total));
     }
   }
 

@@ -11,9 +11,6 @@ import type { Body } from "./body.ts";
 
 type Message = UnaryResponse["message"];
 
-/** Flags, and the length of the message. */
-export const PREFIX = 5;
-
 /** The one message of an answer, by Connect's own transforms. */
 export async function readMessage(
   body: Body,

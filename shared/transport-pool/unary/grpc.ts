@@ -1,7 +1,7 @@
 import { requestHeaderWithCompression } from "@connectrpc/connect/protocol-grpc";
+import { frameMessages } from "#shared/rpc";
 import { acceptCompression, type CreateUnaryMethod, serializationOf, type UnaryMethod } from "./answer.ts";
 import { GrpcAnswer } from "./grpc-answer.ts";
-import { PREFIX } from "./grpc-message.ts";
 
 /** gRPC over HTTP/2. */
 export const createGrpcMethod: CreateUnaryMethod = (method, readMaxBytes) => {
@@ -12,14 +12,7 @@ export const createGrpcMethod: CreateUnaryMethod = (method, readMaxBytes) => {
     ...grpcRequestHeaders(),
     omit: undefined,
     httpMethod: () => "POST",
-    serialize(message) {
-      const bytes = serialize(message);
-      const framed = Buffer.allocUnsafe(PREFIX + bytes.length);
-      framed[0] = 0;
-      framed.writeUInt32BE(bytes.length, 1);
-      framed.set(bytes, PREFIX);
-      return framed;
-    },
+    serialize: (message) => frameMessages([serialize(message)]),
     expect: (context) => new GrpcAnswer(context.isUnread ? unread : read, context),
   };
 };

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type ItemWatch, watchItems } from "#shared/streams";
+import { type ItemWatch, watchItems } from "#shared/rpc";
 
 /** Says what it hears, and by whom. */
 function spy(name: string, heard: string[], more: ItemWatch<number> = {}): ItemWatch<number> {

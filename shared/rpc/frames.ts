@@ -1,5 +1,5 @@
-/** Flags and the length, before each message of gRPC. */
-const PREFIX_BYTES = 5;
+/** Flags and the length, before each message of gRPC and gRPC-Web. */
+export const PREFIX_BYTES = 5;
 
 /**
  * Cuts the plain messages out of the body of a gRPC stream. It knows nothing of compression and of limits that are

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { FrameDecoder, frameMessages } from "#shared/streams";
+import { FrameDecoder, frameMessages } from "#shared/rpc";
 
 const MOST = 1_000;
 

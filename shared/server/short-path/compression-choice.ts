@@ -1,5 +1,5 @@
 import { type Compression, compressionNegotiate } from "@connectrpc/connect/protocol";
-import type { Request } from "./answer.ts";
+import type { Request } from "../unary/answer.ts";
 import type { UnaryDialect } from "./ordinary.ts";
 
 /** Callers write what they accept in a few ways; one who thinks of more of them is not remembered. */
