@@ -14,7 +14,7 @@ export interface TestServer extends Server {
 export type ServerYaml = Readonly<Record<string, unknown>>;
 
 export function serverConfig(yaml: ServerYaml = {}): ServerConfig {
-  // Run the tests with FAST_PATH=false as well: what the server does must not depend on it.
+  // The tests are run with FAST_PATH=false as well: what a server does must not depend on it.
   const fast_path = process.env["FAST_PATH"] !== "false";
   const own = { name: "test-service", host: "127.0.0.1", port: 0, shutdown_timeout: "1s", fast_path };
   return serverSection.parse({ ...own, ...yaml });

@@ -29,7 +29,8 @@ import { LazyHeaders } from "#shared/unread";
 // | -------------------------------------------- | ------------------------------------------------------- |
 // | `date`                                       | it is the time                                          |
 // | the order of headers                         | they are written as they come, and not sorted           |
-// | the signal after an answer that went well    | it fires only for those who listen to it by then        |
+// | the signal after an answer that went well    | it fires only for those who listen to it by then; those |
+// |                                              | made of it by AbortSignal.any are not seen              |
 // | how a body is cut into frames and chunks     | it is written whole                                     |
 // | the stream's end after a body that went on   | a reset there may come before or after the answer's end |
 
