@@ -16,6 +16,8 @@ import { toBudgetTable, toMemoryTable, toScenarioTable } from "./reports/tables.
  * or not, and with 1 when something could not be measured.
  */
 const PROFILES = new URL("../../.data/cpu-prof/", import.meta.url);
+const LEGEND = `Each number is the median of the rounds, and so is each ratio: they are not quotients of what stands beside them.
+-1 and -64 are calls in flight. meridian has every policy on, meridian-bare none; where no protocol is named it is gRPC.`;
 const CHART_TITLE = "CPU time of a unary call, hello-sized, 64 in flight";
 
 async function main({ quick, only, scenarios, cpuProf }: Arguments): Promise<void> {
@@ -30,6 +32,7 @@ async function main({ quick, only, scenarios, cpuProf }: Arguments): Promise<voi
     measured.push(one);
     console.log(`${toScenarioTable(one)}\n`);
   }
+  console.log(`${LEGEND}\n`);
   for (const table of [toMemoryTable(measured, plan.memoryCalls), toBudgetTable(checkBudgets(measured))]) {
     if (table !== undefined) console.log(`${table}\n`);
   }

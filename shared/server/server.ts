@@ -94,7 +94,7 @@ export function createServer(options: ServerOptions): Server {
     }
     const scheme = config.tls === undefined ? "http" : "https";
     url = `${scheme}://${family === "IPv6" ? `[${address}]` : address}:${port}`;
-    logger.info({ url }, "listening");
+    logger.info({ url, ...(config.fastPath ? {} : { fast_path: false }) }, "listening");
     endReadinessLog = logReadiness(logger, readiness);
     admission?.start();
   }

@@ -15,7 +15,7 @@ describe("the table", () => {
     );
     assert.deepEqual(cellsOf(toScenarioTable(step)).slice(1), [
       ["grpc-js", "30", "70", "100", "1.00", "10,000", "1", "2"],
-      ["meridian-gateway", "20", "30", "50", "+ 55", "0.50", "20,000", "1", "2"],
+      ["meridian-gateway", "20", "30", "50", "+ 55 gateway", "0.50", "20,000", "1", "2"],
     ]);
   });
 

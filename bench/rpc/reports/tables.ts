@@ -33,7 +33,7 @@ export function toScenarioTable(step: Measured): string {
       cell("serverCpu"),
       cell("clientCpu"),
       cell("bothCpu"),
-      gateway === undefined ? "" : `+ ${inDigits(gateway)}`,
+      gateway === undefined ? "" : `+ ${inDigits(gateway)} gateway`,
       ratioTo("grpc-js"),
       ratioTo("raw"),
       cell("rate"),
