@@ -96,12 +96,16 @@ export function attemptInterceptor(options: AttemptOptions): Interceptor {
   ): ReturnType<Next> {
     picked(req, endpoint, askedAt, startedAt);
     const outcome = new AttemptOutcome({ endpoint, signal, isStream: false, startedAt, onOutcome });
-    const sent = handOn(endpoint, next, req);
-    sent.then(
-      () => outcome.succeeded(),
-      (reason) => outcome.failed(reason),
+    return handOn(endpoint, next, req).then(
+      (res) => {
+        outcome.succeeded();
+        return res;
+      },
+      (reason) => {
+        outcome.failed(reason);
+        throw reason;
+      },
     );
-    return sent;
   }
 
   async function send(next: Next, req: Request): ReturnType<Next> {

@@ -98,14 +98,16 @@ export function logInterceptor({ logger, service, target }: LogInterceptorOption
   return (next) => (req) => {
     const startedAt = req.contextValues.get(outgoingCallKey)?.startedAt ?? performance.now();
     const answer = callNext(next, req);
-    const onError = (error: unknown) => writeFailure(req, startedAt, error);
-    if (req.stream) {
-      answer.catch(onError);
-      return answer.then((res) => (res.stream ? observed(req, res, startedAt) : res));
-    }
-    // Beside the call, and before whoever called goes on.
-    const onAnswer = () => logger.isLevelEnabled("debug") && write(req, startedAt, undefined);
-    answer.then(onAnswer, onError);
-    return answer;
+    return answer.then(
+      (res) => {
+        if (res.stream && req.stream) return observed(req, res, startedAt);
+        if (logger.isLevelEnabled("debug")) write(req, startedAt, undefined);
+        return res;
+      },
+      (error) => {
+        writeFailure(req, startedAt, error);
+        throw error;
+      },
+    );
   };
 }

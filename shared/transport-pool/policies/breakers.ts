@@ -94,15 +94,17 @@ interface Judged {
 
 function judged(next: Parameters<Interceptor>[0], req: UnaryRequest | StreamRequest, context: Judged) {
   const { pass } = context;
-  const onError = (error: unknown) => pass.end(verdictOf(error, req, context));
-  const answer = callNext(next, req);
-  if (!req.stream) {
-    // Beside the call, and before whoever called goes on.
-    answer.then(() => pass.end("success"), onError);
-    return answer;
-  }
-  answer.catch(onError);
-  return answer.then((res) => (res.stream ? judgedByAnswer(res, req.signal, context) : res));
+  return callNext(next, req).then(
+    (res) => {
+      if (res.stream) return judgedByAnswer(res, req.signal, context);
+      pass.end("success");
+      return res;
+    },
+    (error) => {
+      pass.end(verdictOf(error, req, context));
+      throw error;
+    },
+  );
 }
 
 function judgedByAnswer(res: StreamResponse, signal: AbortSignal, context: Judged): StreamResponse {

@@ -66,7 +66,10 @@ export class CallEnd implements EndSignal {
 
 /** What fires when the request is to end; does not make a signal of it. */
 export function endOf(request: UnaryRequest | StreamRequest): EndSignal {
+  // One that was made of another, by its prototype, may have a signal of its own.
+  if (!Object.hasOwn(request, callEndKey)) return request.signal;
   const end = (request as { readonly [callEndKey]?: CallEnd })[callEndKey];
-  // Whoever has put another signal in place has read this one: the spread of a request reads all that it has.
+  // Whoever has put another signal in place has had this one made: the spread of a request reads all that it has, and so
+  // does an assignment.
   return end === undefined || end.isSignalMade ? request.signal : end;
 }

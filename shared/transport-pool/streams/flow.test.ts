@@ -78,3 +78,28 @@ test("asks that do not wait for one another are answered in their order", async 
     [1, 2, 3, 4, 5, "done", "done"],
   );
 });
+
+test("messages without a byte hold their peer back, too", async (t) => {
+  let sent = 0;
+  const handlers: Partial<ServiceImpl<typeof OrderService>> = {
+    async *watchOrder() {
+      for (;;) {
+        sent++;
+        yield {};
+      }
+    },
+  };
+  const peer = await startPeer(t, (router) => router.service(OrderService, handlers));
+  const { pool } = startPool(t, { address: peer.address });
+  const iterator = pool.client("book-service", OrderService).watchOrder({ id: "o" })[Symbol.asyncIterator]();
+  await within(5_000, iterator.next());
+  const counted = {
+    get count() {
+      return sent;
+    },
+    isClosed: false,
+  };
+  await standstill(counted);
+  // Of 5 bytes each, in what may be on its way.
+  assert.ok(sent < MOST_BYTES / 5, `${sent} messages`);
+});

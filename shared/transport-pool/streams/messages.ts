@@ -25,6 +25,8 @@ export interface MessagesOptions extends BodyFlow {
 
 /** More than this, and the peer has to wait: as much as HTTP/2 lets come in any case. */
 const MOST_AHEAD_BYTES = 64 * 1024;
+/** What a message takes beside its bytes: those without any are to wait, too. */
+const MESSAGE_BYTES = 128;
 
 /**
  * The messages of an answer, for one reader. Those that are plain are cut out here; from the first that is not on,
@@ -104,7 +106,7 @@ export class Messages implements AsyncIterable<Message>, AsyncIterator<Message, 
     if (this.#next === this.#queue.length) this.#queue = messages;
     else this.#queue = [...this.#queue.slice(this.#next), ...messages];
     this.#next = 0;
-    for (const { length } of messages) this.#queuedBytes += length;
+    for (const { length } of messages) this.#queuedBytes += MESSAGE_BYTES + length;
     if (this.#queuedBytes < MOST_AHEAD_BYTES || this.#isPaused) return;
     this.#isPaused = true;
     this.#options.pause();
@@ -112,7 +114,7 @@ export class Messages implements AsyncIterable<Message>, AsyncIterator<Message, 
 
   #take(bytes: Uint8Array): Promise<Result> {
     this.#next++;
-    this.#queuedBytes -= bytes.length;
+    this.#queuedBytes -= MESSAGE_BYTES + bytes.length;
     try {
       return Promise.resolve({ done: false, value: this.#options.serialization.parse(bytes) });
     } catch (reason) {

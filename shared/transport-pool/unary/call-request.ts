@@ -13,18 +13,32 @@ interface Lazy {
   readonly [callEndKey]: CallEnd;
 }
 
+/** As Connect's own request has it, where nobody stops whoever assigns to what is readonly. */
+const plainField = { enumerable: true, configurable: true, writable: true };
+
 // A getter in a literal is another function for each object, and makes all of them slow.
 const header = {
   get(this: Lazy) {
     return readHeaders(this[lazyHeaders]);
   },
+  set(this: Lazy, value: Headers) {
+    // Those that it had are made, and so no longer what is sent.
+    readHeaders(this[lazyHeaders]);
+    Object.defineProperty(this, "header", { ...plainField, value });
+  },
   enumerable: true,
+  configurable: true,
 };
 const signal = {
   get(this: Lazy) {
     return this[callEndKey].signal;
   },
+  set(this: Lazy, value: AbortSignal) {
+    void this[callEndKey].signal;
+    Object.defineProperty(this, "signal", { ...plainField, value });
+  },
   enumerable: true,
+  configurable: true,
 };
 
 /** A request as Connect makes it; its header and its signal are made when they are read. */

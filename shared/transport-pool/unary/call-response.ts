@@ -13,18 +13,29 @@ interface Lazy {
   readonly [answerHeaders]: AnswerHeaders;
 }
 
+/** As Connect's own response has it, where nobody stops whoever assigns to what is readonly. */
+const plainField = { enumerable: true, configurable: true, writable: true };
+
 // A getter in a literal is another function for each object, and makes all of them slow.
 const header = {
   get(this: Lazy) {
     return this[answerHeaders].header;
   },
+  set(this: Lazy, value: Headers) {
+    Object.defineProperty(this, "header", { ...plainField, value });
+  },
   enumerable: true,
+  configurable: true,
 };
 const trailer = {
   get(this: Lazy) {
     return this[answerHeaders].trailer;
   },
+  set(this: Lazy, value: Headers) {
+    Object.defineProperty(this, "trailer", { ...plainField, value });
+  },
   enumerable: true,
+  configurable: true,
 };
 
 /** A response as Connect makes it. */

@@ -23,11 +23,14 @@ export function readHeaders(lazy: LazyHeaders): Headers {
 }
 
 /**
- * What is to be sent, without the header `omit`. Whoever has put other headers in place has read those of before: the
- * spread of a request reads them all.
+ * What is to be sent, without the header `omit`. Whoever has put other headers in place has had those of before made: the
+ * spread of a request reads them all, and so does an assignment.
  */
 export function rawHeadersOf(request: Pick<UnaryRequest, "header">, omit: string | undefined): readonly string[] {
-  const lazy = (request as { readonly [lazyHeaders]?: LazyHeaders })[lazyHeaders];
+  // One that was made of another, by its prototype, may have headers of its own.
+  const lazy = Object.hasOwn(request, lazyHeaders)
+    ? (request as { readonly [lazyHeaders]?: LazyHeaders })[lazyHeaders]
+    : undefined;
   return lazy !== undefined && lazy.made === undefined ? lazy.raw : toRawHeaders(request.header, omit);
 }
 
