@@ -19,7 +19,7 @@ import {
 import type { MethodPolicy } from "../policies/method-policy.ts";
 import { type OutgoingCall, outgoingCallKey } from "../policies/outgoing-call.ts";
 import { outgoingTimeoutMs } from "./deadline.ts";
-import { plainPairs } from "./plain-headers.ts";
+import { sendablePairs } from "./plain-headers.ts";
 
 export interface InheritCallOptions {
   /** This service's name, for `x-caller`. */
@@ -65,7 +65,7 @@ interface OwnOptions {
 function outgoingCall(own: OwnOptions, policy: MethodPolicy, defaultMs: number | undefined, caller: string) {
   const incoming = currentCall();
   const call = incoming ?? beginCall(caller);
-  const pairs = own.header === undefined ? [] : plainPairs(own.header);
+  const pairs = own.header === undefined ? [] : sendablePairs(own.header);
   const header =
     pairs === undefined ? headersOf(own.header, call, caller) : [...pairs, ...contextHeaderPairs(call, caller)];
   const timeoutMs = outgoingTimeoutMs({ explicitMs: own.timeoutMs, defaultMs, remainingMs: remainingMs(call) });

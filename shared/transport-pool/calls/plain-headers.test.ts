@@ -4,15 +4,15 @@ import type { UnaryRequest } from "@connectrpc/connect";
 import { BookService } from "#gen/book/v1/book_pb.ts";
 import { beginCall, runInCall } from "#shared/call-context";
 import { startPeer, startPool } from "../test-support.ts";
-import { plainPairs } from "./plain-headers.ts";
+import { sendablePairs } from "./plain-headers.ts";
 
 test("only pairs that need no look are taken as they are", () => {
   const plain: [string, string][] = [
     ["authorization", "Bearer abc.def"],
     ["accept-language", "de, en;q=0.5"],
   ];
-  assert.deepEqual(plainPairs(plain), plain);
-  assert.deepEqual(plainPairs([]), []);
+  assert.deepEqual(sendablePairs(plain), plain);
+  assert.deepEqual(sendablePairs([]), []);
   for (const others of [
     new Headers(plain),
     Object.fromEntries(plain),
@@ -32,7 +32,7 @@ test("only pairs that need no look are taken as they are", () => {
     [["set-cookie", "a=b"]],
     [["x-a"]],
   ]) {
-    assert.equal(plainPairs(others as ConstructorParameters<typeof Headers>[0]), undefined, JSON.stringify(others));
+    assert.equal(sendablePairs(others as ConstructorParameters<typeof Headers>[0]), undefined, JSON.stringify(others));
   }
 });
 

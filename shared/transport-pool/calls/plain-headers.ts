@@ -11,7 +11,7 @@ const ofProtocols = /^(?:grpc-.*|connect-.*|content-.*|accept-encoding|te|user-a
  * Pairs of names and values which are sure to be sent as they are, beside those that the pool adds: then there is no need
  * of Headers. Undefined for all that Headers would have to look at.
  */
-export function plainPairs(given: Given): readonly (readonly [name: string, value: string])[] | undefined {
+export function sendablePairs(given: Given): readonly (readonly [name: string, value: string])[] | undefined {
   if (!Array.isArray(given)) return undefined;
   const pairs: (readonly [string, string])[] = [];
   for (const pair of given as unknown[]) {

@@ -14,7 +14,7 @@ import { takeEndpoint } from "../calls/hand-on.ts";
 import type { ServiceConfig } from "../config/service.ts";
 import { serializationOf } from "../unary/answer.ts";
 import { grpcRequestHeaders } from "../unary/grpc.ts";
-import { lazyHeaders, readHeaders } from "../unary/request-headers.ts";
+import { rawHeaders, readHeaders } from "../unary/request-headers.ts";
 import { headersOf, pathOf } from "../unary/transport.ts";
 import { exchange } from "./exchange.ts";
 import { runStream } from "./run-stream.ts";
@@ -95,7 +95,7 @@ export function createStream(options: StreamTransportOptions): Transport["stream
         contextValues: contextValues ?? createContextValues(),
         message: normalized,
         signal,
-        [lazyHeaders]: lazy,
+        [rawHeaders]: lazy,
         get header() {
           return readHeaders(lazy);
         },

@@ -6,7 +6,7 @@ import { createContextValues, type UnaryRequest } from "@connectrpc/connect";
 import { EchoService } from "#shared/testing";
 import { CallEnd, endOf } from "../policies/call-end.ts";
 import { createCallRequest } from "./call-request.ts";
-import { LazyHeaders, rawHeadersOf } from "./request-headers.ts";
+import { RawHeaders, rawHeadersOf } from "./request-headers.ts";
 
 function requestWith(end = new CallEnd()): UnaryRequest {
   return createCallRequest({
@@ -14,7 +14,7 @@ function requestWith(end = new CallEnd()): UnaryRequest {
     url: "http://peer/testing.v1.EchoService/Echo",
     message: create(StringValueSchema),
     contextValues: createContextValues(),
-    headers: new LazyHeaders(["x-a", "1"]),
+    headers: new RawHeaders(["x-a", "1"]),
     end,
   });
 }

@@ -1,15 +1,15 @@
 import type { ContextValues, UnaryRequest } from "@connectrpc/connect";
 import { type CallEnd, callEndKey } from "../policies/call-end.ts";
-import { type LazyHeaders, lazyHeaders, readHeaders } from "./request-headers.ts";
+import { type RawHeaders, rawHeaders, readHeaders } from "./request-headers.ts";
 
 export interface CallRequestParts extends Pick<UnaryRequest, "method" | "url" | "message"> {
   readonly contextValues: ContextValues;
-  readonly headers: LazyHeaders;
+  readonly headers: RawHeaders;
   readonly end: CallEnd;
 }
 
 interface Lazy {
-  readonly [lazyHeaders]: LazyHeaders;
+  readonly [rawHeaders]: RawHeaders;
   readonly [callEndKey]: CallEnd;
 }
 
@@ -19,11 +19,11 @@ const plainField = { enumerable: true, configurable: true, writable: true };
 // A getter in a literal is another function for each object, and makes all of them slow.
 const header = {
   get(this: Lazy) {
-    return readHeaders(this[lazyHeaders]);
+    return readHeaders(this[rawHeaders]);
   },
   set(this: Lazy, value: Headers) {
     // Those that it had are made, and so no longer what is sent.
-    readHeaders(this[lazyHeaders]);
+    readHeaders(this[rawHeaders]);
     Object.defineProperty(this, "header", { ...plainField, value });
   },
   enumerable: true,
@@ -57,7 +57,7 @@ class CallRequest implements UnaryRequest {
   readonly message: UnaryRequest["message"];
   declare readonly header: Headers;
   declare readonly signal: AbortSignal;
-  readonly [lazyHeaders]: LazyHeaders;
+  readonly [rawHeaders]: RawHeaders;
   readonly [callEndKey]: CallEnd;
 
   constructor({ method, url, message, contextValues, headers, end }: CallRequestParts) {
@@ -66,7 +66,7 @@ class CallRequest implements UnaryRequest {
     this.url = url;
     this.contextValues = contextValues;
     this.message = message;
-    this[lazyHeaders] = headers;
+    this[rawHeaders] = headers;
     this[callEndKey] = end;
     Object.defineProperty(this, "header", header);
     Object.defineProperty(this, "signal", signal);

@@ -2,7 +2,7 @@ import type { UnaryRequest } from "@connectrpc/connect";
 import { toRawHeaders } from "./node-headers.ts";
 
 /** Headers that are not made as long as nobody looks at them. */
-export class LazyHeaders {
+export class RawHeaders {
   /** Names and values in turn, each name once. */
   readonly raw: readonly string[];
   /** The Headers, once somebody has looked. */
@@ -15,9 +15,9 @@ export class LazyHeaders {
 }
 
 /** Where a request has its own. */
-export const lazyHeaders = Symbol("lazy headers");
+export const rawHeaders = Symbol("lazy headers");
 
-export function readHeaders(lazy: LazyHeaders): Headers {
+export function readHeaders(lazy: RawHeaders): Headers {
   lazy.made ??= makeHeaders(lazy.raw);
   return lazy.made;
 }
@@ -28,8 +28,8 @@ export function readHeaders(lazy: LazyHeaders): Headers {
  */
 export function rawHeadersOf(request: Pick<UnaryRequest, "header">, omit: string | undefined): readonly string[] {
   // One that was made of another, by its prototype, may have headers of its own.
-  const lazy = Object.hasOwn(request, lazyHeaders)
-    ? (request as { readonly [lazyHeaders]?: LazyHeaders })[lazyHeaders]
+  const lazy = Object.hasOwn(request, rawHeaders)
+    ? (request as { readonly [rawHeaders]?: RawHeaders })[rawHeaders]
     : undefined;
   return lazy !== undefined && lazy.made === undefined ? lazy.raw : toRawHeaders(request.header, omit);
 }

@@ -19,7 +19,7 @@ import { createCallRequest } from "./call-request.ts";
 import { createConnectMethod } from "./connect.ts";
 import { exchange } from "./exchange.ts";
 import { createGrpcMethod } from "./grpc.ts";
-import { LazyHeaders } from "./request-headers.ts";
+import { RawHeaders } from "./request-headers.ts";
 import { runUnary } from "./run-unary.ts";
 
 export interface UnaryTransportOptions {
@@ -108,19 +108,19 @@ export function headersOf(
   { header: fixed, timeout }: Pick<UnaryMethod, "header" | "timeout">,
   own: ConstructorParameters<typeof Headers>[0] | HeaderPairs,
   timeoutMs: number | undefined,
-): LazyHeaders {
+): RawHeaders {
   const raw = fixed.slice();
   if (timeoutMs !== undefined) raw.push(timeout.name, `${timeoutMs}${timeout.suffix}`);
   if (Array.isArray(own)) {
     for (const [name, value] of own) raw.push(name, value);
-    return new LazyHeaders(raw);
+    return new RawHeaders(raw);
   }
   const made = new Headers(own);
   for (let index = 0; index < raw.length; index += 2) {
     const name = raw[index] ?? "";
     if (name !== "user-agent" || !made.has(name)) made.set(name, raw[index + 1] ?? "");
   }
-  return new LazyHeaders(raw, made);
+  return new RawHeaders(raw, made);
 }
 
 /**
