@@ -1,5 +1,12 @@
 import { maxHeaderSize } from "node:http";
-import { type Http1Head, Http1SyntaxError, parseHttp1Fields, parseHttp1Head } from "./http1-head.ts";
+import {
+  checkHttp1Begin,
+  checkHttp1HeadLine,
+  type Http1Head,
+  Http1SyntaxError,
+  parseHttp1Fields,
+  parseHttp1Head,
+} from "./http1-head.ts";
 
 /** Whoever is told of the parts of an answer, in their order. */
 export interface Http1AnswerSink {
@@ -12,6 +19,8 @@ export interface Http1AnswerSink {
 
 const HEAD_END = "\r\n\r\n";
 const ANSWER_BEGIN = "HTTP/";
+/** So much of an answer is looked at before its first line is whole. */
+const ANSWER_BEGIN_LENGTH = 7;
 const UNASKED = "it says what nobody has asked for";
 const LINE_END = "\r\n";
 const CR = 13;
@@ -34,6 +43,8 @@ export class Http1Reader {
   #at = 0;
   /** The beginning of what has not come whole. */
   #begun: Buffer | undefined;
+  /** How much of a head that has not come whole is known to be good: its whole lines. */
+  #checked = 0;
   /** Of the body, or of its chunk. */
   #left = 0;
 
@@ -96,7 +107,11 @@ export class Http1Reader {
   #readHead(): boolean {
     if (this.#begun === undefined) this.#skipEmptyLines();
     const text = this.#take(HEAD_END);
-    if (text === undefined) return false;
+    if (text === undefined) {
+      this.#checkLines();
+      return false;
+    }
+    this.#checked = 0;
     const head = parseHttp1Head(text, this.#isBodiless);
     if (head.isInterim) return true;
     const { body } = head;
@@ -105,6 +120,20 @@ export class Http1Reader {
     this.#sink.onHead(head);
     if (body === 0) this.#complete();
     return true;
+  }
+
+  /** What there is of a head is looked at as it comes: a peer of another protocol may keep the connection open. */
+  #checkLines(): void {
+    const begun = this.#begun;
+    if (begun === undefined) return;
+    if (this.#checked === 0) checkHttp1Begin(begun.toString("latin1", 0, ANSWER_BEGIN_LENGTH));
+    for (;;) {
+      const end = begun.indexOf(LF, this.#checked);
+      if (end === -1) return;
+      if (begun[end - 1] !== CR) throw new Http1SyntaxError("a line does not end with CR and LF");
+      checkHttp1HeadLine(begun.toString("latin1", this.#checked, end - 1), this.#checked === 0);
+      this.#checked = end + 1;
+    }
   }
 
   #readSize(): boolean {
