@@ -106,6 +106,7 @@ export class Http1Reader {
 
   #readHead(): boolean {
     if (this.#begun === undefined) this.#skipEmptyLines();
+    if (this.#at === this.#chunk.length) return false;
     const text = this.#take(HEAD_END);
     if (text === undefined) {
       this.#checkLines();
