@@ -15,6 +15,8 @@ export interface Http1ConnectionOptions {
   onFree(connection: Http1Connection): void;
   /** It takes no calls any more. Once, and before its call fails. */
   onUnusable(connection: Http1Connection): void;
+  /** What a call fails with whose request has not been written when the connection is lost. */
+  notSent(error: Error): ConnectError;
 }
 
 /** Between two probes of TCP's own, as of Node's agent. */
@@ -31,6 +33,8 @@ export class Http1Connection implements Http1AnswerSink {
   readonly #reader = new Http1Reader(this);
   #socket: Socket | undefined;
   #exchange: UnaryExchange | undefined;
+  /** The request, while it waits to be written. What comes before it is no answer to it. */
+  #unwritten: Uint8Array | undefined;
   #isKept = true;
   #isUsable = true;
   #idleMs: number;
@@ -74,12 +78,21 @@ export class Http1Connection implements Http1AnswerSink {
   send(exchange: UnaryExchange, isOneOfMany: boolean): SentUnary {
     const request = encodeHttp1Request(exchange, this.#options.host);
     this.#exchange = exchange;
-    this.#reader.begin(exchange.method === "HEAD");
-    const socket = this.#socket;
-    socket?.ref();
-    if (socket !== undefined && isOneOfMany) writeTogether(socket, request);
-    else socket?.write(request);
+    this.#unwritten = request;
+    this.#socket?.ref();
+    if (isOneOfMany) writeTogether(this);
+    else this.writeWaiting();
     return new SentCall(this, exchange);
+  }
+
+  /** Its call may have ended since, or be about to hear that its connection is lost. */
+  writeWaiting(): void {
+    const socket = this.#socket;
+    const request = this.#unwritten;
+    if (request === undefined || socket === undefined || socket.destroyed) return;
+    this.#unwritten = undefined;
+    this.#reader.begin(this.#exchange?.method === "HEAD");
+    socket.write(request);
   }
 
   /** Waits for a next call. */
@@ -154,14 +167,19 @@ export class Http1Connection implements Http1AnswerSink {
   /** Undefined: nobody has to be told. */
   #lose(error: Error | undefined): void {
     const exchange = this.#exchange;
+    const isUnsent = this.#unwritten !== undefined;
     this.#exchange = undefined;
+    this.#unwritten = undefined;
     if (this.#isUsable) {
       this.#isUsable = false;
       clearTimeout(this.#idleTimer);
       this.#options.onUnusable(this);
     }
     this.#socket?.destroy();
-    if (error !== undefined) exchange?.onError(connectionLost(error));
+    if (error === undefined) return;
+    // A ConnectError says why this side has ended the connection: then the call is not to go another way.
+    const isToResend = isUnsent && !(error instanceof ConnectError);
+    exchange?.onError(isToResend ? this.#options.notSent(error) : connectionLost(error));
   }
 
   /** The answer is bad, and what is left of it does not matter. */

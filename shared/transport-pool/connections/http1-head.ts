@@ -19,6 +19,8 @@ export class Http1SyntaxError extends Error {
   override readonly name = "Http1SyntaxError";
 }
 
+const ANSWER_BEGIN = "HTTP/1.";
+const NO_ANSWER = "it does not begin as an answer of HTTP/1.1 does";
 const STATUS_LINE = /^HTTP\/1\.([01]) (\d{3})(?: [^\r\n]*)?$/;
 const TOKEN = /^[!#$%&'*+.^_`|~\w-]+$/;
 const NO_VALUE = /[^\t\x20-\x7e\x80-\xff]/;
@@ -48,9 +50,7 @@ const MOST_NAMES = 256;
  */
 export function parseHttp1Head(text: string, isBodiless: boolean): Http1Head {
   const lineEnd = endOfLine(text, 0);
-  const [, minor, digits] = STATUS_LINE.exec(text.slice(0, lineEnd)) ?? [];
-  if (digits === undefined) throw new Http1SyntaxError("it does not begin as an answer of HTTP/1.1 does");
-  const status = Number(digits);
+  const { minor, status } = parseStatusLine(text.slice(0, lineEnd));
   const headers: ResponseHeaders = Object.assign(Object.create(null), { ":status": status });
   parseHttp1Fields(text, lineEnd + 2, headers);
   if (status === SWITCHING_PROTOCOLS && headers.upgrade !== undefined) {
@@ -69,6 +69,27 @@ export function parseHttp1Head(text: string, isBodiless: boolean): Http1Head {
     isKept: isAsked && body !== "rest",
     keptMs: keptSeconds === undefined ? undefined : Number(keptSeconds) * 1_000,
   };
+}
+
+/**
+ * Looks at a line of a head that is not there as a whole. Whoever does not speak HTTP/1.1 may never send the rest.
+ *
+ * @throws Http1SyntaxError
+ */
+export function checkHttp1HeadLine(line: string, isFirst: boolean): void {
+  if (isFirst) parseStatusLine(line);
+  else parseHttp1Fields(line, 0, {});
+}
+
+/** @param text how a head begins, perhaps not more than a byte of it. @throws Http1SyntaxError */
+export function checkHttp1Begin(text: string): void {
+  if (!ANSWER_BEGIN.startsWith(text.slice(0, ANSWER_BEGIN.length))) throw new Http1SyntaxError(NO_ANSWER);
+}
+
+function parseStatusLine(line: string): { readonly minor: string | undefined; readonly status: number } {
+  const [, minor, digits] = STATUS_LINE.exec(line) ?? [];
+  if (digits === undefined) throw new Http1SyntaxError(NO_ANSWER);
+  return { minor, status: Number(digits) };
 }
 
 /** Reads the header or trailer lines from `at` on. @throws Http1SyntaxError */

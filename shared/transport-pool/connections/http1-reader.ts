@@ -1,5 +1,12 @@
 import { maxHeaderSize } from "node:http";
-import { type Http1Head, Http1SyntaxError, parseHttp1Fields, parseHttp1Head } from "./http1-head.ts";
+import {
+  checkHttp1Begin,
+  checkHttp1HeadLine,
+  type Http1Head,
+  Http1SyntaxError,
+  parseHttp1Fields,
+  parseHttp1Head,
+} from "./http1-head.ts";
 
 /** Whoever is told of the parts of an answer, in their order. */
 export interface Http1AnswerSink {
@@ -12,7 +19,10 @@ export interface Http1AnswerSink {
 
 const HEAD_END = "\r\n\r\n";
 const ANSWER_BEGIN = "HTTP/";
+/** So much of an answer is looked at before its first line is whole. */
+const ANSWER_BEGIN_LENGTH = 7;
 const UNASKED = "it says what nobody has asked for";
+const TOO_LONG = `its headers are longer than ${maxHeaderSize} bytes`;
 const LINE_END = "\r\n";
 const CR = 13;
 const LF = 10;
@@ -34,6 +44,10 @@ export class Http1Reader {
   #at = 0;
   /** The beginning of what has not come whole. */
   #begun: Buffer | undefined;
+  /** How much of a head that has not come whole is known to be good: its whole lines. */
+  #checked = 0;
+  /** Bytes of the answer that are neither body nor what a body in chunks cannot do without. */
+  #overhead = 0;
   /** Of the body, or of its chunk. */
   #left = 0;
 
@@ -44,6 +58,7 @@ export class Http1Reader {
   /** An answer is to come. */
   begin(isBodiless: boolean): void {
     this.#state = "head";
+    this.#overhead = 0;
     this.#isBodiless = isBodiless;
   }
 
@@ -95,8 +110,14 @@ export class Http1Reader {
 
   #readHead(): boolean {
     if (this.#begun === undefined) this.#skipEmptyLines();
+    if (this.#at === this.#chunk.length) return false;
     const text = this.#take(HEAD_END);
-    if (text === undefined) return false;
+    if (text === undefined) {
+      this.#checkLines();
+      return false;
+    }
+    this.#checked = 0;
+    this.#count(text.length);
     const head = parseHttp1Head(text, this.#isBodiless);
     if (head.isInterim) return true;
     const { body } = head;
@@ -107,11 +128,27 @@ export class Http1Reader {
     return true;
   }
 
+  /** What there is of a head is looked at as it comes: a peer of another protocol may keep the connection open. */
+  #checkLines(): void {
+    const begun = this.#begun;
+    if (begun === undefined) return;
+    if (this.#checked === 0) checkHttp1Begin(begun.toString("latin1", 0, ANSWER_BEGIN_LENGTH));
+    for (;;) {
+      const end = begun.indexOf(LF, this.#checked);
+      if (end === -1) return;
+      if (begun[end - 1] !== CR) throw new Http1SyntaxError("a line does not end with CR and LF");
+      checkHttp1HeadLine(begun.toString("latin1", this.#checked, end - 1), this.#checked === 0);
+      this.#checked = end + 1;
+    }
+  }
+
   #readSize(): boolean {
     const line = this.#take(LINE_END);
     if (line === undefined) return false;
     const digits = CHUNK_SIZE.exec(line)?.[1];
     if (digits === undefined) throw new Http1SyntaxError("a chunk has no size");
+    // A long body may come in any number of chunks, of a byte or more each.
+    this.#count(line.length - digits.length);
     this.#left = Number.parseInt(digits, 16);
     this.#state = this.#left === 0 ? "trailers" : "chunk";
     return true;
@@ -128,6 +165,7 @@ export class Http1Reader {
   #readTrailer(): boolean {
     const line = this.#take(LINE_END);
     if (line === undefined) return false;
+    this.#count(line.length);
     if (line === "") this.#complete();
     else parseHttp1Fields(line, 0, {});
     return true;
@@ -148,7 +186,7 @@ export class Http1Reader {
     const from = this.#at;
     const end = this.#chunk.indexOf(delimiter, from, "latin1");
     const length = (end === -1 ? this.#chunk.length : end) - from;
-    if (length > maxHeaderSize) throw new Http1SyntaxError(`its headers are longer than ${maxHeaderSize} bytes`);
+    if (length > maxHeaderSize) throw new Http1SyntaxError(TOO_LONG);
     if (end === -1) {
       this.#begun = Buffer.from(this.#chunk.subarray(from));
       this.#at = this.#chunk.length;
@@ -156,6 +194,12 @@ export class Http1Reader {
     }
     this.#at = end + delimiter.length;
     return this.#chunk.toString("latin1", from, end);
+  }
+
+  /** Bounds what a peer can have read for one call without ever giving it anything. */
+  #count(bytes: number): void {
+    this.#overhead += bytes;
+    if (this.#overhead > maxHeaderSize) throw new Http1SyntaxError(TOO_LONG);
   }
 
   /** Hands on what there is of the `left` bytes. @returns whether that is all of them */

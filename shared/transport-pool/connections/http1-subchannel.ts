@@ -98,7 +98,7 @@ export function createHttp1Subchannel(options: Http1SubchannelOptions): Http1Sub
 
   /** One connection more, for whoever has waited longest by then. */
   async function addConnection(): Promise<void> {
-    const connection = new Http1Connection({ host: authority, idleTimeoutMs, onFree, onUnusable });
+    const connection = new Http1Connection({ host: authority, idleTimeoutMs, onFree, onUnusable, notSent });
     try {
       const socket = await dialForCall((bytes) => connection.received(bytes));
       connection.attach(socket);
