@@ -1,3 +1,4 @@
+import { usualHttp1Name } from "./http1-names.ts";
 import type { ResponseHeaders } from "./unary-stream.ts";
 
 /** What stands before the body of an answer, and how long that body is. */
@@ -36,10 +37,6 @@ const SINGLE = new Set(
     "last-modified location max-forwards proxy-authorization referer retry-after server user-agent"
   ).split(" "),
 );
-
-/** Names as peers write them, and in lower case: they are the same few in each answer. */
-const knownNames = new Map<string, string>();
-const MOST_NAMES = 256;
 
 /**
  * Reads status line and headers (RFC 9112, 4 to 7), as strictly as Node's client does.
@@ -123,12 +120,10 @@ function endOfLine(text: string, from: number): number {
 }
 
 function nameOf(written: string): string {
-  const known = knownNames.get(written);
-  if (known !== undefined) return known;
+  const usual = usualHttp1Name(written);
+  if (usual !== undefined) return usual;
   if (!TOKEN.test(written)) throw new Http1SyntaxError("a header has a name that is none");
-  const name = written.toLowerCase();
-  if (knownNames.size < MOST_NAMES) knownNames.set(written, name);
-  return name;
+  return written.toLowerCase();
 }
 
 function addField(headers: Record<string, unknown>, name: string, value: string): void {

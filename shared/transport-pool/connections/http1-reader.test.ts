@@ -79,3 +79,25 @@ test("a body may come in more chunks than headers have bytes", () => {
   assert.equal(told.length, maxHeaderSize + 3);
   assert.equal(told.at(-1), "complete");
 });
+
+test("a head that comes byte by byte is neither searched nor copied again with each of them", (t) => {
+  const { told, read } = startReader();
+  const { indexOf } = Buffer.prototype;
+  const { concat } = Buffer;
+  let searched = 0;
+  let copied = 0;
+  t.mock.method(Buffer.prototype, "indexOf", function (this: Buffer, ...args: Parameters<typeof indexOf>) {
+    searched += this.length - Number(args[1] ?? 0);
+    return indexOf.apply(this, args);
+  });
+  t.mock.method(Buffer, "concat", (...args: Parameters<typeof concat>) => {
+    const all = concat(...args);
+    copied += all.length;
+    return all;
+  });
+  const head = `HTTP/1.1 200 OK\r\nx-h: ${"y".repeat(maxHeaderSize / 2)}\r\ncontent-length: 0\r\n\r\n`;
+  for (const byte of head) read(byte);
+  assert.deepEqual(told, ["head 200", "complete"]);
+  assert.ok(searched < 10 * head.length, `${searched} bytes searched`);
+  assert.ok(copied < 10 * head.length, `${copied} bytes copied`);
+});

@@ -1,4 +1,5 @@
 import { maxHeaderSize } from "node:http";
+import { Http1Begun } from "./http1-begun.ts";
 import {
   checkHttp1Begin,
   checkHttp1HeadLine,
@@ -43,9 +44,11 @@ export class Http1Reader {
   #chunk: Buffer = Buffer.alloc(0);
   #at = 0;
   /** The beginning of what has not come whole. */
-  #begun: Buffer | undefined;
+  #begun: Http1Begun | undefined;
   /** How much of a head that has not come whole is known to be good: its whole lines. */
   #checked = 0;
+  /** How much of it has been searched for the end of a line. */
+  #searched = 0;
   /** Bytes of the answer that are neither body nor what a body in chunks cannot do without. */
   #overhead = 0;
   /** Of the body, or of its chunk. */
@@ -117,6 +120,7 @@ export class Http1Reader {
       return false;
     }
     this.#checked = 0;
+    this.#searched = 0;
     this.#count(text.length);
     const head = parseHttp1Head(text, this.#isBodiless);
     if (head.isInterim) return true;
@@ -130,16 +134,15 @@ export class Http1Reader {
 
   /** What there is of a head is looked at as it comes: a peer of another protocol may keep the connection open. */
   #checkLines(): void {
-    const begun = this.#begun;
+    const begun = this.#begun?.bytes();
     if (begun === undefined) return;
     if (this.#checked === 0) checkHttp1Begin(begun.toString("latin1", 0, ANSWER_BEGIN_LENGTH));
-    for (;;) {
-      const end = begun.indexOf(LF, this.#checked);
-      if (end === -1) return;
+    for (let end = begun.indexOf(LF, this.#searched); end !== -1; end = begun.indexOf(LF, this.#checked)) {
       if (begun[end - 1] !== CR) throw new Http1SyntaxError("a line does not end with CR and LF");
       checkHttp1HeadLine(begun.toString("latin1", this.#checked, end - 1), this.#checked === 0);
       this.#checked = end + 1;
     }
+    this.#searched = begun.length;
   }
 
   #readSize(): boolean {
@@ -178,20 +181,25 @@ export class Http1Reader {
 
   /** The text up to the delimiter; undefined when that has not come. */
   #take(delimiter: string): string | undefined {
-    if (this.#begun !== undefined) {
-      this.#chunk = Buffer.concat([this.#begun, this.#chunk.subarray(this.#at)]);
+    // Only the end of what came before can be the beginning of the delimiter.
+    let searchFrom = this.#at;
+    const begun = this.#begun;
+    if (begun !== undefined) {
+      searchFrom = Math.max(0, begun.length() - (delimiter.length - 1));
+      begun.add(this.#chunk.subarray(this.#at));
+      this.#chunk = begun.bytes();
       this.#at = 0;
-      this.#begun = undefined;
     }
     const from = this.#at;
-    const end = this.#chunk.indexOf(delimiter, from, "latin1");
+    const end = this.#chunk.indexOf(delimiter, searchFrom, "latin1");
     const length = (end === -1 ? this.#chunk.length : end) - from;
     if (length > maxHeaderSize) throw new Http1SyntaxError(TOO_LONG);
     if (end === -1) {
-      this.#begun = Buffer.from(this.#chunk.subarray(from));
+      this.#begun ??= new Http1Begun(this.#chunk.subarray(from));
       this.#at = this.#chunk.length;
       return undefined;
     }
+    this.#begun = undefined;
     this.#at = end + delimiter.length;
     return this.#chunk.toString("latin1", from, end);
   }
