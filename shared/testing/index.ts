@@ -13,6 +13,7 @@ export { type Fault, type FaultTransportOptions, faultTransport } from "./fault-
 export { collectGarbage } from "./garbage.ts";
 export { type RabbitmqForTest, rabbitmqForTest } from "./rabbitmq.ts";
 export { type LogLine, type RecordedLog, recordLog } from "./recorded-log.ts";
+export { seededRandom } from "./seeded-random.ts";
 export { echo, type ServerYaml, serverConfig, startServer, type TestServer, type TestServerOptions } from "./server.ts";
 export { clientAt, clientOf, deadUrl, never, refusalOf, serverDeadline, silent, startPeer } from "./services.ts";
 export { type Direction, startTcpProxy, type TcpProxy, type TcpProxyTarget } from "./tcp-proxy.ts";

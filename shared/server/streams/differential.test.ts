@@ -14,6 +14,7 @@ import {
   echo,
   envelope,
   type Http2Client,
+  seededRandom,
   startServer,
   type TestServer,
   until,
@@ -265,20 +266,9 @@ test("messages in pieces and many in one are read as by Connect's own handlers",
   }
 });
 
-/** Mulberry32: the same cases each time. */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 test("bodies of any bytes in any pieces are answered as by Connect's own handlers", async (t) => {
   const pair = await startPair(t);
-  const random = seeded(20_251_125);
+  const random = seededRandom(20_251_125);
   const below = (limit: number) => Math.floor(random() * limit);
   for (let round = 0; round < 400; round++) {
     const path = [EXPAND, COLLECT, CHAT][below(3)] as string;

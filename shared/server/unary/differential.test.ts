@@ -17,6 +17,7 @@ import {
   echo,
   envelope,
   type Http2Client,
+  seededRandom,
   startServer,
   type TestServer,
   until,
@@ -385,21 +386,10 @@ test("a caller that goes silent has its deadline", async (t) => {
   assert.equal(mine?.trailers["grpc-status"], "4");
 });
 
-/** Mulberry32: the same cases each time. */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 for (const hooks of withAndWithout) {
   test(`bodies of any bytes in any pieces are answered as by Connect's own handlers, ${hooks}`, async (t) => {
     const pair = await startPair(t, hooks);
-    const random = seeded(20_240_917);
+    const random = seededRandom(20_240_917);
     const below = (limit: number) => Math.floor(random() * limit);
     for (let round = 0; round < 400; round++) {
       const { contentType, message, frame } = speeches[below(speeches.length)] as Speech;

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { seededRandom } from "#shared/testing";
 import { type BreakerPass, type BreakerState, type BreakerVerdict, createBreaker } from "./breaker.ts";
 import { type BreakerConfig, breakerSection } from "./breaker-config.ts";
-import { chooser, seededRandom } from "./test-support.ts";
+import { chooser } from "./test-support.ts";
 
 const config: BreakerConfig = {
   ...breakerSection.parse({}),

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { createLogger } from "#shared/logging";
+import { seededRandom } from "#shared/testing";
 import { type BreakerConfig, breakerSection } from "./breaker-config.ts";
 import { logBreaker } from "./breaker-log.ts";
 import { createBreakers } from "./breakers.ts";
@@ -13,7 +14,6 @@ import {
   fakeClock,
   type Step,
   scriptedPeer,
-  seededRandom,
   streamAnswer,
   streamRequest,
   unaryAnswer,

@@ -3,6 +3,7 @@ import { type TestContext, test } from "node:test";
 import { Code, ConnectError, createClient, createContextValues, createRouterTransport } from "@connectrpc/connect";
 import { BookService } from "#gen/book/v1/book_pb.ts";
 import { runInCall, startTrace } from "#shared/call-context";
+import { seededRandom } from "#shared/testing";
 import { hedgeInterceptor } from "./hedge.ts";
 import type { HedgeConfig } from "./hedge-config.ts";
 import { outgoingCallKey } from "./outgoing-call.ts";
@@ -16,7 +17,6 @@ import {
   pushedBack,
   type Step,
   scriptedPeer,
-  seededRandom,
   streamAnswer,
   streamRequest,
   unaryRequest,

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { seededRandom } from "#shared/testing";
 import { readPushback } from "./pushback.ts";
 import { createRetryBackoff } from "./retry-backoff.ts";
 import { createRetryPlan } from "./retry-plan.ts";
 import { createRetryThrottle } from "./retry-throttle.ts";
-import { chooser, defaultRetry, pushedBack, seededRandom } from "./test-support.ts";
+import { chooser, defaultRetry, pushedBack } from "./test-support.ts";
 import { unsent } from "./unsent.ts";
 
 const unavailable = new ConnectError("down", Code.Unavailable);

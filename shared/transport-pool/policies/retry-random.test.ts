@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { seededRandom } from "#shared/testing";
 import { retryInterceptor } from "./retry.ts";
 import { createRetryThrottle } from "./retry-throttle.ts";
 import {
@@ -13,7 +14,6 @@ import {
   pushedBack,
   type Step,
   scriptedPeer,
-  seededRandom,
   unaryAnswer,
   unaryRequest,
 } from "./test-support.ts";

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { chooser, seededRandom } from "../policies/test-support.ts";
+import { seededRandom } from "#shared/testing";
+import { chooser } from "../policies/test-support.ts";
 import { badUtf8, br, detailsBin, envelope, gzip, headers, noMessage } from "../unary-differential/messages.ts";
 import type { Fields, Step } from "../unary-differential/scripted-server.ts";
 import { startPair } from "./compare.ts";

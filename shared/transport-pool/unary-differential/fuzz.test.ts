@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { chooser, seededRandom } from "../policies/test-support.ts";
+import { seededRandom } from "#shared/testing";
+import { chooser } from "../policies/test-support.ts";
 import { type Protocol, startPair } from "./compare.ts";
 import { badUtf8, book, br, detailsBin, envelope, gzip, headers, hugeBook, largeBook, noMessage } from "./messages.ts";
 import type { Fields, Step } from "./scripted-server.ts";

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { chooser, seededRandom } from "../policies/test-support.ts";
+import { seededRandom } from "#shared/testing";
+import { chooser } from "../policies/test-support.ts";
 import { startHttp1Pair, withoutWords } from "./compare.ts";
 import { book } from "./messages.ts";
 import { close, flush, type Http1Step } from "./scripted-http1-server.ts";

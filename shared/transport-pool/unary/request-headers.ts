@@ -15,7 +15,7 @@ export class RawHeaders {
 }
 
 /** Where a request has its own. */
-export const rawHeaders = Symbol("lazy headers");
+export const rawHeaders = Symbol("raw headers");
 
 export function readHeaders(lazy: RawHeaders): Headers {
   lazy.made ??= makeHeaders(lazy.raw);
