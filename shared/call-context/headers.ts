@@ -18,19 +18,23 @@ export const contextHeaders = {
 // What may stand in a log line and an HTTP header as it is.
 const idPattern = /^[\x21-\x7e]{1,128}$/;
 
+interface CallOrigin extends Pick<CallContext, "requestId" | "trace"> {
+  caller?: string;
+  isRetried?: true;
+}
+
 /** What the headers say of the call's origin; what is missing or malformed begins here. */
-export function readContextHeaders(
-  headers: Headers,
-): Pick<CallContext, "requestId" | "trace" | "caller" | "isRetried"> {
+export function readContextHeaders(headers: Headers): Readonly<CallOrigin> {
   const requestId = headers.get(contextHeaders.requestId) ?? "";
   const caller = headers.get(contextHeaders.caller) ?? "";
-  return {
+  const origin: CallOrigin = {
     requestId: idPattern.test(requestId) ? requestId : uuid(),
     trace:
       continueTrace(headers.get(contextHeaders.traceparent), headers.get(contextHeaders.tracestate)) ?? startTrace(),
-    ...(idPattern.test(caller) ? { caller } : {}),
-    ...(isRetried(headers) ? { isRetried: true } : {}),
   };
+  if (idPattern.test(caller)) origin.caller = caller;
+  if (isRetried(headers)) origin.isRetried = true;
+  return origin;
 }
 
 /** A call that comes from nobody, with a trace and a request id of its own. */

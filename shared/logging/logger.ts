@@ -31,17 +31,25 @@ export function createLogger({ name, config, destination }: LoggerOptions): Logg
       timestamp: () => `,"time":"${isoTime()}"`,
       formatters: { level: (label) => ({ level: label }) },
       serializers: { err: serializeError, error: serializeError },
-      mixin: () => callFields(currentCall()),
+      mixin: () => callFields(currentCall()) ?? NO_FIELDS,
+      mixinMergeStrategy: (line, fields) => (fields === NO_FIELDS ? line : Object.assign(fields, line)),
       hooks: { streamWrite: redactLine },
     },
     openDestination(config.format, destination),
   );
 }
 
+const NO_FIELDS = Object.freeze({});
+
 /**
  * What the lines of a call have in common; for a line of the call that is written outside of it. A new object each time:
- * pino adds the line's own fields to it.
+ * the line's own fields are added to it.
  */
-export function callFields(call: CallContext | undefined): object {
-  return call === undefined ? {} : { trace_id: call.trace.traceId, request_id: call.requestId };
+export function callFields(call: CallContext | undefined): CallFields | undefined {
+  return call === undefined ? undefined : { trace_id: call.trace.traceId, request_id: call.requestId };
+}
+
+interface CallFields {
+  readonly trace_id: string;
+  readonly request_id: string;
 }

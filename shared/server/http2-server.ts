@@ -1,9 +1,11 @@
 import http2 from "node:http2";
 import type { Socket } from "node:net";
 import type { Logger } from "#shared/logging";
+import { callInfoOf } from "./call-info.ts";
 import type { ServerConfig } from "./config.ts";
 import { goAwayGracefully } from "./go-away.ts";
 import type { ProtocolServer, RequestHandler } from "./protocol-server.ts";
+import { resetUnread } from "./reset-unread.ts";
 
 /** How many seconds' worth of resets may come at once. */
 const RESET_BURST_SECONDS = 10;
@@ -28,11 +30,9 @@ export function createHttp2Server(config: ServerConfig, logger: Logger, handler:
       maxSessionMemory: MAX_SESSION_MEMORY_MB,
     },
     (request, response) => {
-      // An answer can be complete before its request is, or the request never be read: without a reset such a stream
-      // would stay, with the unread part of its body taken off the connection's window (RFC 9113, 8.1).
-      // The last of an answer are its trailers; Node sends an (empty) block of them with every answer that has a body.
-      response.stream.on("wantTrailers", resetUnread);
       handler(request, response);
+      // Who takes the short path answers no more than was read whole, or is handed on.
+      if (callInfoOf(request).unary === undefined) resetUnread(response);
     },
   );
   server.on("sessionError", (err) => logger.debug({ err }, "HTTP/2 session failed"));
@@ -63,8 +63,4 @@ export function createHttp2Server(config: ServerConfig, logger: Logger, handler:
       for (const session of sessions.keys()) session.destroy();
     },
   };
-}
-
-function resetUnread(this: http2.ServerHttp2Stream): void {
-  if (!this.readableEnded) setImmediate(() => this.close(http2.constants.NGHTTP2_NO_ERROR));
 }

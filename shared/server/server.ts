@@ -65,6 +65,8 @@ export function createServer(options: ServerOptions): Server {
   const { fastify, listener } = createFastify(config, logger);
   fastify.setNotFoundHandler(answerNotFound);
   fastify.setErrorHandler(answerPlainError(logger));
+  // Connect's handlers read bodies themselves. Where others may want one that Fastify has parsed, it is asked to.
+  if (options.fastify === undefined) fastify.addHttpMethod("POST", { hasBody: false, overrideExisting: true });
   const configured = Promise.try(() => options.fastify?.(fastify));
   // `start` says so, which may be later than Node is willing to wait for somebody to listen.
   configured.catch(() => {});

@@ -67,11 +67,11 @@ export class LazyHeaders extends (Unfilled as unknown as new () => HeaderMethods
   }
 
   override get(name: string): string | null {
-    if (this.#fields !== undefined && PLAIN_NAME.test(name)) {
-      if (!Object.hasOwn(this.#fields, name)) return null;
+    if (this.#fields !== undefined) {
       const value = this.#fields[name];
-      if (value === undefined) return null;
-      if (typeof value === "string" && !isPadded(value)) return value;
+      if (value === undefined) {
+        if (PLAIN_NAME.test(name)) return null;
+      } else if (typeof value === "string" && !name.startsWith(":") && !isPadded(value)) return value;
     }
     return this.#fill().get(name);
   }

@@ -105,7 +105,7 @@ class Ending implements CallLog {
       code: code === undefined ? "ok" : codeToString(code),
       ms: Math.round((performance.now() - this.#info.startedAtMs) * 100) / 100,
       peer: this.#info.peer,
-      ...(err === undefined ? {} : { err }),
+      err,
     };
     if (isOurs) this.#logger.error(line, "call failed");
     else if (isPlatformService(this.#method)) this.#logger.debug(line, "call");

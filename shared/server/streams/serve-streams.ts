@@ -69,7 +69,7 @@ export function createStreamRoutes(options: StreamServerOptions): ShortRouteOf {
           readMaxBytes,
           compression: compressionFor(dialect, request),
           shutdown,
-          addHeaders: () => addHeaders(reply),
+          addHeaders: () => addHeaders(reply.raw, reply.getHeaders()),
           giveUp: (error) => giveUp(error, { logger, method: name, response }),
           onEnd(answeredError) {
             running.delete(call);

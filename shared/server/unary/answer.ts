@@ -10,8 +10,10 @@ import {
 import { codeToHttpStatus, errorToJsonBytes, trailerMux } from "@connectrpc/connect/protocol-connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import { trailerFlag, trailerSerialize } from "@connectrpc/connect/protocol-grpc-web";
+import type { FastifyReply } from "fastify";
 import { frameMessages } from "#shared/rpc";
 import { type HeaderFields, LazyHeaders } from "#shared/unread";
+import { addHeaders } from "../short-path/hook-headers.ts";
 import type { UnaryDialect } from "../short-path/ordinary.ts";
 import { setHeaders } from "../write-response.ts";
 import { endTogether } from "./end-together.ts";
@@ -130,13 +132,15 @@ function isTouched(headers: Headers): boolean {
 /**
  * Writes it in this turn of the event loop.
  *
- * @param isWatched hooks may have set headers on the response, or look at it when it is over
+ * @param reply that of Fastify, where hooks may have set headers
  * @throws when a header or trailer cannot be written
  */
-export function writeAnswer(answer: UnaryAnswer, response: Response, isWatched: boolean): void {
+export function writeAnswer(answer: UnaryAnswer, response: Response, reply: FastifyReply | undefined): void {
   const { trailer, body } = answer;
   const trailers = trailer === undefined ? undefined : fieldsOf(trailer);
-  if (!isWatched && "stream" in response && writeToStream(answer, trailers, response)) return;
+  const others = reply?.getHeaders();
+  if ("stream" in response && writeToStream(answer, others, trailers, response)) return;
+  if (others !== undefined) addHeaders(response, others);
   writeHead(answer, response);
   if (trailers !== undefined) response.addTrailers(trailers);
   if (body === undefined) response.end();

@@ -1,5 +1,6 @@
-import type { Http2ServerResponse, OutgoingHttpHeaders } from "node:http2";
-import { LazyHeaders } from "#shared/unread";
+import type { Http2ServerResponse } from "node:http2";
+import { type HeaderFields, LazyHeaders } from "#shared/unread";
+import type { ReplyHeaders } from "../short-path/hook-headers.ts";
 import type { UnaryAnswer } from "./answer.ts";
 
 /** What HTTP/2 has no place for (RFC 9113, 8.2.2). */
@@ -20,27 +21,42 @@ const WITH_TRAILERS = { waitForTrailers: true };
  * Writes the answer to the stream itself: the compatibility layer checks and copies headers more than once. It is left to
  * write what it would leave out or refuse.
  *
+ * @param others what else is to be among the headers, unless the answer has it too
  * @param trailers are sent by that layer
  * @returns false when nothing has been done
  */
 export function writeToStream(
   { status, header, body }: UnaryAnswer,
+  others: ReplyHeaders | undefined,
   trailers: Record<string, string> | undefined,
   response: Http2ServerResponse,
 ): boolean {
-  if (body === undefined || !(header instanceof LazyHeaders)) return false;
+  if (body === undefined || !(header instanceof LazyHeaders) || isWatched(response)) return false;
   const { fields } = header;
   if (fields === undefined) return false;
-  const headers: OutgoingHttpHeaders = { ":status": status };
-  for (const name in fields) {
-    const value = fields[name];
-    if (typeof value !== "string" || OF_CONNECTIONS.has(name)) return false;
-    headers[name] = value;
-  }
+  const headers: (string | number)[] = [":status", status];
+  if (!add(headers, fields) || !(others === undefined || add(headers, others, fields))) return false;
   if (trailers !== undefined) response.addTrailers(trailers);
   // For whoever asks later: that layer does not see what is written here.
   response.statusCode = status;
-  response.stream.respond(headers, WITH_TRAILERS);
+  response.stream.respond(headers as string[], WITH_TRAILERS);
   response.stream.end(body);
   return true;
+}
+
+/** @returns false for what only the compatibility layer knows how to write */
+function add(to: (string | number)[], fields: HeaderFields | ReplyHeaders, but?: HeaderFields): boolean {
+  for (const name in fields) {
+    const value = fields[name];
+    if (value === undefined || (but !== undefined && but[name] !== undefined)) continue;
+    if (typeof value === "object" || OF_CONNECTIONS.has(name)) return false;
+    to.push(name, value);
+  }
+  return true;
+}
+
+/** Whether anybody looks at the answer when it is over, as hooks do: it is then to have all that was written. */
+function isWatched(response: Http2ServerResponse): boolean {
+  // One of the listeners is the server's own.
+  return !response.sendDate || response.listenerCount("finish") > 0 || response.listenerCount("close") > 1;
 }

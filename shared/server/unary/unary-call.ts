@@ -8,9 +8,9 @@ import { LazyHeaders } from "#shared/unread";
 import type { CallInfo, UnaryInfo } from "../call-info.ts";
 import { giveUp } from "../give-up.ts";
 import { hangUpError } from "../hang-up.ts";
+import { resetUnread } from "../reset-unread.ts";
 import { CallValues } from "../short-path/call-values.ts";
 import { dropUnread, late, OVER, replace } from "../short-path/endings.ts";
-import { addHeaders } from "../short-path/hook-headers.ts";
 import type { UnaryDialect } from "../short-path/ordinary.ts";
 import type { HandOn } from "../short-path/short-route.ts";
 import { isClosed, LAST_WORDS_MS } from "../write-response.ts";
@@ -129,6 +129,7 @@ export class UnaryCall implements UnaryInfo, RunningCall<UnaryCall>, MessageSink
   onOdd(body: AsyncIterable<Uint8Array>): void {
     this.#end(undefined);
     this.#info.unary = undefined;
+    if ("stream" in this.#response) resetUnread(this.#response);
     this.#route.handOn(this.#request, this.#reply, body);
   }
 
@@ -180,9 +181,7 @@ export class UnaryCall implements UnaryInfo, RunningCall<UnaryCall>, MessageSink
       return;
     }
     this.#state = "answered";
-    const { hasHooks } = this.#route;
-    if (hasHooks) addHeaders(this.#reply);
-    writeAnswer(answer, response, hasHooks);
+    writeAnswer(answer, response, this.#route.hasHooks ? this.#reply : undefined);
     // A caller that does not read it has it in our memory.
     if (this.#isLate) this.late();
   }
