@@ -42,7 +42,7 @@ const quickVariants: readonly VariantName[] = [
 export function createPlan({ quick, only, scenarios }: PlanOptions): Plan {
   const amount = quick
     ? { warmUpMs: 900, rounds: 3, roundMs: 250, memoryCalls: 0 }
-    : { warmUpMs: 1_500, rounds: 5, roundMs: 800, memoryCalls: 100_000 };
+    : { warmUpMs: 6_000, rounds: 7, roundMs: 800, memoryCalls: 100_000 };
   const names = scenarios ?? (quick ? quickScenarios : scenarioNames);
   const steps = names.map((scenario) => ({ scenario, variants: only ?? variantsOf(scenario, quick) }));
   return { ...amount, steps };

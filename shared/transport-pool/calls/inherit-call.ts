@@ -65,9 +65,7 @@ interface OwnOptions {
 function outgoingCall(own: OwnOptions, policy: MethodPolicy, defaultMs: number | undefined, caller: string) {
   const incoming = currentCall();
   const call = incoming ?? beginCall(caller);
-  const pairs = own.header === undefined ? [] : sendablePairs(own.header);
-  const header =
-    pairs === undefined ? headersOf(own.header, call, caller) : [...pairs, ...contextHeaderPairs(call, caller)];
+  const header = headersOf(own.header, call, caller);
   const timeoutMs = outgoingTimeoutMs({ explicitMs: own.timeoutMs, defaultMs, remainingMs: remainingMs(call) });
   // The interceptors see a call that comes too late, so that its line is in the log; the innermost one ends it.
   const signal = timeoutMs === 0 ? AbortSignal.abort(tooLate()) : linkSignals(own.signal, incoming?.signal);
@@ -78,7 +76,10 @@ function outgoingCall(own: OwnOptions, policy: MethodPolicy, defaultMs: number |
   return { call, isNew: incoming === undefined, header, timeoutMs, signal, contextValues };
 }
 
-function headersOf(own: OwnOptions["header"], call: CallContext, caller: string): Headers {
+function headersOf(own: OwnOptions["header"], call: CallContext, caller: string) {
+  if (own === undefined) return contextHeaderPairs(call, caller);
+  const pairs = sendablePairs(own);
+  if (pairs !== undefined) return [...pairs, ...contextHeaderPairs(call, caller)];
   const header = new Headers(own);
   writeContextHeaders(header, call, caller);
   return header;
