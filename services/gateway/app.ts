@@ -1,14 +1,12 @@
 import type { DescService } from "@bufbuild/protobuf";
-import { cors as connectCors } from "@connectrpc/connect";
-import cors from "@fastify/cors";
-import type { FastifyInstance } from "fastify";
+import { cors } from "@connectrpc/connect";
 import { BookService } from "#gen/book/v1/book_pb.ts";
 import { OrderService } from "#gen/order/v1/order_pb.ts";
 import { UserService } from "#gen/user/v1/user_pb.ts";
 import { contextHeaders } from "#shared/call-context";
 import { type App, createLifecycle, createReadiness, warnOfRestart } from "#shared/lifecycle";
 import { createLogger, type Logger } from "#shared/logging";
-import { createAdminServer, createServer } from "#shared/server";
+import { createAdminServer, createServer, type ServerOptions } from "#shared/server";
 import { createTransportPool } from "#shared/transport-pool";
 import type { GatewayConfig } from "./config.ts";
 import { forward, PUSHBACK } from "./forward.ts";
@@ -62,7 +60,7 @@ export function createGatewayApp(config: GatewayConfig, overrides: GatewayAppOve
     },
     // Each service checks its own rules.
     validate: false,
-    fastify: (fastify) => allowBrowsers(fastify, config),
+    cors: corsOf(config),
   });
   const admin = createAdminServer({ config: config.admin, logger, pages: { "/debug/pool": () => pool.states() } });
 
@@ -95,12 +93,12 @@ function exposedBy(name: string): readonly DescService[] {
   throw new RangeError(`the gateway knows no messages of ${name}; it knows ${Object.keys(exposed).join(", ")}`);
 }
 
-function allowBrowsers(fastify: FastifyInstance, { cors: { origins, maxAgeMs }, headers }: GatewayConfig): void {
-  fastify.register(cors, {
+function corsOf({ cors: { origins, maxAgeMs }, headers }: GatewayConfig): NonNullable<ServerOptions["cors"]> {
+  return {
     origin: origins.includes("*") ? "*" : [...origins],
-    methods: [...connectCors.allowedMethods],
-    allowedHeaders: [...connectCors.allowedHeaders, ...headers.request, ...Object.values(contextHeaders)],
-    exposedHeaders: [...connectCors.exposedHeaders, ...headers.response, contextHeaders.requestId, PUSHBACK],
+    methods: [...cors.allowedMethods],
+    allowedHeaders: [...cors.allowedHeaders, ...headers.request, ...Object.values(contextHeaders)],
+    exposedHeaders: [...cors.exposedHeaders, ...headers.response, contextHeaders.requestId, PUSHBACK],
     maxAge: Math.floor(maxAgeMs / 1_000),
-  });
+  };
 }

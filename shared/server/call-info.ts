@@ -2,6 +2,7 @@ import type { IncomingMessage } from "node:http";
 import type { Http2ServerRequest } from "node:http2";
 import type { Socket } from "node:net";
 import { type ConnectError, createContextKey, type HandlerContext } from "@connectrpc/connect";
+import type { DirectRequest } from "./direct/direct-call.ts";
 
 /**
  * What the transport knows of a call and its interceptors do not: Connect's requests carry no peer and no deadline.
@@ -54,7 +55,8 @@ export const callInfoKey = createContextKey<CallInfo | undefined>(undefined, {
 
 const infoOf = Symbol("call info");
 
-type CalledBy = (IncomingMessage | Http2ServerRequest) & { [infoOf]?: CallInfo };
+type Request = IncomingMessage | Http2ServerRequest | DirectRequest;
+type CalledBy = Request & { [infoOf]?: CallInfo };
 
 /** Made when the request's headers are in. */
 export function callInfoOf(request: CalledBy): CallInfo {
@@ -62,10 +64,15 @@ export function callInfoOf(request: CalledBy): CallInfo {
   return request[infoOf];
 }
 
+/** For a request that stands for another from now on. */
+export function handCallInfo(request: CalledBy, info: CallInfo): void {
+  request[infoOf] = info;
+}
+
 /** By connection: an HTTP/2 request makes a proxy of its socket each time that it is asked for it. */
 const peers = new WeakMap<object, string>();
 
-function peerOf(request: IncomingMessage | Http2ServerRequest): string {
+function peerOf(request: Request): string {
   const connection = "stream" in request ? request.stream.session : request.socket;
   const known = connection === undefined ? undefined : peers.get(connection);
   if (known !== undefined) return known;

@@ -4,7 +4,7 @@ import type { Logger } from "#shared/logging";
 import { callInfoOf } from "./call-info.ts";
 import type { ServerConfig } from "./config.ts";
 import { goAwayGracefully } from "./go-away.ts";
-import type { ProtocolServer, RequestHandler } from "./protocol-server.ts";
+import type { Handlers, ProtocolServer } from "./protocol-server.ts";
 import { resetUnread } from "./reset-unread.ts";
 
 /** How many seconds' worth of resets may come at once. */
@@ -16,25 +16,29 @@ const RESET_BURST_SECONDS = 10;
  */
 const MAX_SESSION_MEMORY_MB = 256;
 
-export function createHttp2Server(config: ServerConfig, logger: Logger, handler: RequestHandler): ProtocolServer {
+export function createHttp2Server(config: ServerConfig, logger: Logger, handlers: Handlers): ProtocolServer {
   const sessions = new Map<http2.ServerHttp2Session, Socket>();
 
-  const server = http2.createServer(
-    {
-      settings: {
-        maxConcurrentStreams: config.maxConcurrentStreams,
-        maxHeaderListSize: config.maxHeaderBytes,
-      },
-      streamResetBurst: config.maxResetsPerSecond * RESET_BURST_SECONDS,
-      streamResetRate: config.maxResetsPerSecond,
-      maxSessionMemory: MAX_SESSION_MEMORY_MB,
+  const server = http2.createServer({
+    settings: {
+      maxConcurrentStreams: config.maxConcurrentStreams,
+      maxHeaderListSize: config.maxHeaderBytes,
     },
-    (request, response) => {
-      handler(request, response);
-      // Who takes the short path answers no more than was read whole, or is handed on.
-      if (callInfoOf(request).unary === undefined) resetUnread(response);
-    },
-  );
+    streamResetBurst: config.maxResetsPerSecond * RESET_BURST_SECONDS,
+    streamResetRate: config.maxResetsPerSecond,
+    maxSessionMemory: MAX_SESSION_MEMORY_MB,
+  });
+  // Node's compatibility layer, which makes requests and responses of streams, comes with a server; this one has no
+  // connections, and is handed the streams that nobody has taken.
+  const compatibility = http2.createServer((request, response) => {
+    handlers.request(request, response);
+    // Who takes the short path answers no more than was read whole, or is handed on.
+    if (callInfoOf(request).unary === undefined) resetUnread(response);
+  });
+  server.on("stream", (stream, headers, flags, rawHeaders) => {
+    if (handlers.stream?.(stream, headers, rawHeaders) === true) return;
+    compatibility.emit("stream", stream, headers, flags, rawHeaders);
+  });
   server.on("sessionError", (err) => logger.debug({ err }, "HTTP/2 session failed"));
 
   function watch(session: http2.ServerHttp2Session, socket: Socket): void {

@@ -3,7 +3,7 @@ import type { Logger } from "#shared/logging";
 import type { ServerConfig } from "./config.ts";
 import { createHttp1Server } from "./http1-server.ts";
 import { createHttp2Server } from "./http2-server.ts";
-import type { RequestHandler } from "./protocol-server.ts";
+import type { Handlers } from "./protocol-server.ts";
 import { type Protocol, readProtocol } from "./read-protocol.ts";
 import type { TlsConfig } from "./tls/certificates.ts";
 import { createTlsServer } from "./tls/tls-server.ts";
@@ -34,8 +34,8 @@ const FULL_LOG_INTERVAL_MS = 10_000;
  * In cleartext the first bytes of a connection tell HTTP/2 with prior knowledge from HTTP/1.1; with TLS, ALPN does. In
  * both cases an HTTP server that does not listen itself is handed the connection.
  */
-export function createListener(config: ServerConfig, logger: Logger, handler: RequestHandler): Listener {
-  const servers = { h1: createHttp1Server(config, handler), h2: createHttp2Server(config, logger, handler) };
+export function createListener(config: ServerConfig, logger: Logger, handlers: Handlers): Listener {
+  const servers = { h1: createHttp1Server(config, handlers.request), h2: createHttp2Server(config, logger, handlers) };
   /** Every connection. */
   const accepted = new Set<Socket>();
   /** Those that have come as far as speaking HTTP. */

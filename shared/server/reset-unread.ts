@@ -3,6 +3,8 @@ import { constants, type Http2ServerResponse, type ServerHttp2Stream } from "nod
 /**
  * Makes the answer reset its stream when it is complete before its request is, or when the request was never read: else
  * such a stream would stay, with the unread part of its body taken off the connection's window (RFC 9113, 8.1).
+ *
+ * @param response of Node's compatibility layer, whose trailers have to be on their way before the reset
  */
 export function resetUnread({ stream }: Http2ServerResponse): void {
   // The last of an answer are its trailers; Node sends an (empty) block of them with every answer that has a body.

@@ -5,6 +5,7 @@ import type { FastifyInstance } from "fastify";
 import type { Readiness } from "#shared/lifecycle";
 import type { Logger } from "#shared/logging";
 import type { ServerConfig } from "./config.ts";
+import type { DirectRoutes } from "./direct/direct-routes.ts";
 import { addHealth } from "./health.ts";
 import { addReflection } from "./reflection.ts";
 import { serveConnect } from "./serve-connect.ts";
@@ -29,6 +30,8 @@ export interface RoutesOptions {
   readonly interceptors: Interceptor[];
   /** Whether anything else than routes was added to Fastify. */
   readonly hasHooks: boolean;
+  /** Where calls are taken before they come to Fastify. Undefined: nowhere. */
+  readonly direct: DirectRoutes | undefined;
   /** Ends streams of the platform's own, so that they do not hold a shutdown. */
   readonly closing: AbortSignal;
   /** Ends every call. */
@@ -40,7 +43,7 @@ const jsonOptions: object = { textDecoder: new TextDecoder("utf-8", { fatal: tru
 
 /** The service's routes, health and reflection, served in all of Connect's protocols. */
 export function addRoutes(fastify: FastifyInstance, options: RoutesOptions): void {
-  const { config, logger, readiness, interceptors, hasHooks, closing, shutdown } = options;
+  const { config, logger, readiness, interceptors, hasHooks, direct, closing, shutdown } = options;
 
   const acceptCompression = [compressionGzip, compressionBrotli];
   const recorded = recordMethods(
@@ -63,7 +66,7 @@ export function addRoutes(fastify: FastifyInstance, options: RoutesOptions): voi
   const streamRouteOf = createStreamRoutes({ ...common, methods: recorded.streams });
   const shortRouteOf: ShortRouteOf = (handler, handOn) =>
     config.fastPath ? (unaryRouteOf(handler, handOn) ?? streamRouteOf(handler, handOn)) : undefined;
-  serveConnect(fastify, { config, logger, handlers: router.handlers, shortRouteOf, shutdown });
+  serveConnect(fastify, { config, logger, handlers: router.handlers, shortRouteOf, direct, shutdown });
 
   fastify.get("/livez", async () => ({ status: "alive" }));
   fastify.get("/readyz", async (_request, reply) => {

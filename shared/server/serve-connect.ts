@@ -1,17 +1,17 @@
-import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { ConnectError } from "@connectrpc/connect";
 import type { UniversalHandler } from "@connectrpc/connect/protocol";
-import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type { FastifyInstance } from "fastify";
 import type { Logger } from "#shared/logging";
 import { answeredError } from "./answered-error.ts";
 import { callInfoOf } from "./call-info.ts";
 import type { ServerConfig } from "./config.ts";
+import type { DirectRoute, DirectRoutes } from "./direct/direct-routes.ts";
 import { giveUp } from "./give-up.ts";
 import { hangUpError } from "./hang-up.ts";
 import { readBody } from "./read-body.ts";
+import { addHeaders } from "./short-path/hook-headers.ts";
 import { contentTypes } from "./short-path/ordinary.ts";
-import type { HandOn, ShortRouteOf } from "./short-path/short-route.ts";
+import type { HandedOn, HandOn, ShortRoute, ShortRouteOf } from "./short-path/short-route.ts";
 import { cutTimeout } from "./timeout-headers.ts";
 import { toUniversalRequest } from "./universal-request.ts";
 import { blameCaller } from "./unreadable-request.ts";
@@ -23,6 +23,8 @@ export interface ServeConnectOptions {
   readonly handlers: readonly UniversalHandler[];
   /** Takes a method's ordinary calls. Undefined: Connect's handler serves them all. */
   readonly shortRouteOf: ShortRouteOf;
+  /** Where calls are taken before they come to Fastify. Undefined: nowhere. */
+  readonly direct: DirectRoutes | undefined;
   /** Ends every call. */
   readonly shutdown: AbortSignal;
 }
@@ -41,15 +43,21 @@ export function serveConnect(fastify: FastifyInstance, options: ServeConnectOpti
       scope.addContentTypeParser(types, (_request, _payload, done) => done(null));
     }
     for (const handler of options.handlers) {
-      const handOn: HandOn = (request, reply, body) => void answer(handler, request, reply, options, body);
+      const handOn: HandOn = (call, body) => void answer(handler, call, options, body);
       const short = options.shortRouteOf(handler, handOn);
+      if (isDirect(short)) options.direct?.add(handler.requestPath, short);
       scope.all(handler.requestPath, (request, reply) => {
         reply.hijack();
-        if (short?.take(request, reply) !== true) void answer(handler, request, reply, options);
+        if (short?.take(request, reply) === true) return;
+        void answer(handler, { request: request.raw, response: reply.raw, reply }, options);
       });
     }
     done();
   });
+}
+
+function isDirect(route: ShortRoute | undefined): route is ShortRoute & DirectRoute {
+  return route?.takeDirect !== undefined;
 }
 
 /**
@@ -59,13 +67,10 @@ export function serveConnect(fastify: FastifyInstance, options: ServeConnectOpti
  */
 async function answer(
   handler: UniversalHandler,
-  request: FastifyRequest,
-  reply: FastifyReply,
+  { request: raw, response, reply }: HandedOn,
   { config, logger, shutdown }: ServeConnectOptions,
   source?: AsyncIterable<Uint8Array>,
 ): Promise<void> {
-  const raw: IncomingMessage | Http2ServerRequest = request.raw;
-  const response: ServerResponse | Http2ServerResponse = reply.raw;
   const info = callInfoOf(raw);
   const method = `${handler.service.typeName}/${handler.method.name}`;
   let answeredWith: () => ConnectError | undefined = hangUpError;
@@ -79,9 +84,7 @@ async function answer(
     let universalResponse = await handler({ ...toUniversalRequest(raw, response, info), body });
     if (isUnary && info.log === undefined) universalResponse = await blameCaller(universalResponse);
     // What hooks have set, such as CORS.
-    for (const [name, value] of Object.entries(reply.getHeaders())) {
-      if (value !== undefined) response.setHeader(name, value);
-    }
+    if (reply !== undefined) addHeaders(response, reply.getHeaders());
     const { isComplete, last } = await writeResponse(universalResponse, raw, response, info.deadlineMs);
     if (isComplete) answeredWith = () => answeredError(universalResponse, last);
   } catch (err) {

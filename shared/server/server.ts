@@ -1,17 +1,19 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Interceptor } from "@connectrpc/connect";
+import cors, { type FastifyCorsOptions } from "@fastify/cors";
 import Fastify, { type FastifyInstance } from "fastify";
 import { DomainError, toConnectError } from "#shared/errors";
 import type { Readiness } from "#shared/lifecycle";
 import type { Logger } from "#shared/logging";
 import type { ServerConfig } from "./config.ts";
+import { DirectRoutes } from "./direct/direct-routes.ts";
 import { serverInterceptors } from "./interceptors/index.ts";
 import { createListener, type Listener } from "./listener.ts";
 import { answerNotFound } from "./not-found.ts";
 import { answerPlainError } from "./plain-errors.ts";
 import type { RequestHandler } from "./protocol-server.ts";
 import { logReadiness } from "./readiness-log.ts";
-import { createRequestLog } from "./request-log.ts";
+import { createRequestLog, type RequestLog } from "./request-log.ts";
 import { addRoutes, type Routes } from "./routes.ts";
 import { createAdmission } from "./shedding/admission.ts";
 
@@ -27,7 +29,9 @@ export interface ServerOptions {
   readonly validate?: boolean;
   /** How late the event loop runs, in milliseconds, for `max_event_loop_delay`. Default: as measured. */
   readonly eventLoopDelayMs?: () => number;
-  /** Adds what is not Connect's: plugins such as CORS, plain HTTP routes. */
+  /** Which pages may call. Calls without an `Origin`, which come from no page, are not looked at. Default: none may. */
+  readonly cors?: FastifyCorsOptions;
+  /** Adds what is not Connect's: plugins, plain HTTP routes. All calls then pass its hooks, for some more time. */
   readonly fastify?: (fastify: FastifyInstance) => void | Promise<void>;
 }
 
@@ -62,11 +66,15 @@ export function createServer(options: ServerOptions): Server {
   let endReadinessLog = () => {};
 
   const admission = createAdmission({ config, logger, eventLoopDelayMs: options.eventLoopDelayMs });
-  const { fastify, listener } = createFastify(config, logger);
+  const log = createRequestLog(logger);
+  const isDirect = config.fastPath && options.fastify === undefined;
+  const direct = isDirect ? new DirectRoutes({ log, leavesOrigins: options.cors !== undefined }) : undefined;
+  const { fastify, listener } = createFastify({ config, logger, log, direct });
   fastify.setNotFoundHandler(answerNotFound);
   fastify.setErrorHandler(answerPlainError(logger));
   // Connect's handlers read bodies themselves. Where others may want one that Fastify has parsed, it is asked to.
   if (options.fastify === undefined) fastify.addHttpMethod("POST", { hasBody: false, overrideExisting: true });
+  if (options.cors !== undefined) fastify.register(cors, options.cors);
   const configured = Promise.try(() => options.fastify?.(fastify));
   // `start` says so, which may be later than Node is willing to wait for somebody to listen.
   configured.catch(() => {});
@@ -76,7 +84,8 @@ export function createServer(options: ServerOptions): Server {
     readiness,
     routes,
     interceptors: serverInterceptors({ logger, domain: config.name, admission, validate, own: interceptors }),
-    hasHooks: options.fastify !== undefined,
+    hasHooks: options.fastify !== undefined || options.cors !== undefined,
+    direct,
     closing: closing.signal,
     shutdown: shutdown.signal,
   });
@@ -140,15 +149,27 @@ export function createServer(options: ServerOptions): Server {
   };
 }
 
-function createFastify(config: ServerConfig, logger: Logger): { fastify: FastifyInstance; listener: Listener } {
+interface FastifyParts {
+  readonly config: ServerConfig;
+  readonly logger: Logger;
+  readonly log: RequestLog;
+  readonly direct: DirectRoutes | undefined;
+}
+
+function createFastify({ config, logger, log, direct }: FastifyParts): {
+  fastify: FastifyInstance;
+  listener: Listener;
+} {
   let listener: Listener | undefined;
   const fastify = Fastify({
     serverFactory(handler) {
-      const logRequest = createRequestLog(logger);
-      listener = createListener(config, logger, (request, response) => {
-        logRequest(request, response);
-        // Fastify's types know one HTTP version at a time.
-        (handler as RequestHandler)(request, response);
+      listener = createListener(config, logger, {
+        request(request, response) {
+          log.watch(request, response);
+          // Fastify's types know one HTTP version at a time.
+          (handler as RequestHandler)(request, response);
+        },
+        stream: direct?.take.bind(direct),
       });
       return listener.server as FastifyInstance["server"];
     },

@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { constants, type Http2ServerRequest, type Http2ServerResponse } from "node:http2";
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
+import type { DirectResponse } from "./direct/direct-call.ts";
 import { LONGEST_TIMER_MS } from "./timeout-headers.ts";
 
 /** How long after its deadline what a call has written, such as DEADLINE_EXCEEDED, may take to get out. */
@@ -66,7 +67,7 @@ export function setHeaders(response: Response, header: Headers | undefined): voi
 }
 
 /** Whether nobody is left to write to. */
-export function isClosed(response: Response): boolean {
+export function isClosed(response: Response | DirectResponse): boolean {
   return "stream" in response ? response.stream.destroyed || response.stream.closed : response.destroyed;
 }
 

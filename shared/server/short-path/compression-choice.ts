@@ -8,7 +8,7 @@ const MAX_ACCEPTED = 64;
 /** Says how an answer may be compressed, as Connect would. */
 export function createCompressionChoice(
   acceptCompression: Compression[],
-): (dialect: UnaryDialect, request: Request) => Compression | null {
+): (dialect: UnaryDialect, request: Pick<Request, "headers">) => Compression | null {
   const accepted = new Map<string, Compression | null>();
   return ({ acceptHeader }, { headers }) => {
     const accept = headers[acceptHeader];

@@ -1,4 +1,5 @@
 import { constants } from "node:http2";
+import type { DirectResponse } from "../direct/direct-call.ts";
 import type { Response } from "../unary/answer.ts";
 
 /** What the signal of a call that went well says afterwards, to what was left behind. */
@@ -10,7 +11,7 @@ export function late(call: { late(): void }): void {
 }
 
 /** Of an answer that its caller does not read. */
-export function dropUnread(response: Response): void {
+export function dropUnread(response: Response | DirectResponse): void {
   if ("stream" in response) response.stream.close(constants.NGHTTP2_CANCEL);
   else response.destroy();
 }

@@ -1,5 +1,4 @@
 import type { IncomingMessage } from "node:http";
-import type { Http2ServerRequest } from "node:http2";
 
 /** How a protocol puts a unary call on the wire. */
 export interface UnaryDialect {
@@ -54,7 +53,7 @@ export interface OrdinaryOptions {
  * later, a body that is not just the one message that the headers promise (see message-reader.ts).
  */
 export function ordinaryDialect(
-  { method, url, headers, httpVersionMajor }: IncomingMessage | Http2ServerRequest,
+  { method, url, headers, httpVersionMajor }: Pick<IncomingMessage, "method" | "url" | "headers" | "httpVersionMajor">,
   { requestPath, timeoutMs = 0, readMaxBytes }: OrdinaryOptions,
 ): UnaryDialect | undefined {
   const dialect = dialects.get(headers["content-type"] ?? "");

@@ -13,6 +13,7 @@ import { trailerFlag, trailerSerialize } from "@connectrpc/connect/protocol-grpc
 import type { FastifyReply } from "fastify";
 import { frameMessages } from "#shared/rpc";
 import { type HeaderFields, LazyHeaders } from "#shared/unread";
+import { compatible, type DirectResponse } from "../direct/direct-call.ts";
 import { addHeaders } from "../short-path/hook-headers.ts";
 import type { UnaryDialect } from "../short-path/ordinary.ts";
 import { setHeaders } from "../write-response.ts";
@@ -135,11 +136,12 @@ function isTouched(headers: Headers): boolean {
  * @param reply that of Fastify, where hooks may have set headers
  * @throws when a header or trailer cannot be written
  */
-export function writeAnswer(answer: UnaryAnswer, response: Response, reply: FastifyReply | undefined): void {
+export function writeAnswer(answer: UnaryAnswer, to: Response | DirectResponse, reply: FastifyReply | undefined): void {
   const { trailer, body } = answer;
   const trailers = trailer === undefined ? undefined : fieldsOf(trailer);
   const others = reply?.getHeaders();
-  if ("stream" in response && writeToStream(answer, others, trailers, response)) return;
+  if ("stream" in to && writeToStream(answer, others, trailers, to)) return;
+  const response = compatible(to);
   if (others !== undefined) addHeaders(response, others);
   writeHead(answer, response);
   if (trailers !== undefined) response.addTrailers(trailers);

@@ -1,5 +1,6 @@
 import type { Http2ServerResponse } from "node:http2";
 import { type HeaderFields, LazyHeaders } from "#shared/unread";
+import { DirectResponse, WITH_TRAILERS } from "../direct/direct-call.ts";
 import type { ReplyHeaders } from "../short-path/hook-headers.ts";
 import type { UnaryAnswer } from "./answer.ts";
 
@@ -14,9 +15,6 @@ const OF_CONNECTIONS: ReadonlySet<string> = new Set([
   "upgrade",
 ]);
 
-/** Also where there are none: without, Node may say "close" before it knows that all was written. */
-const WITH_TRAILERS = { waitForTrailers: true };
-
 /**
  * Writes the answer to the stream itself: the compatibility layer checks and copies headers more than once. It is left to
  * write what it would leave out or refuse.
@@ -29,13 +27,18 @@ export function writeToStream(
   { status, header, body }: UnaryAnswer,
   others: ReplyHeaders | undefined,
   trailers: Record<string, string> | undefined,
-  response: Http2ServerResponse,
+  response: Http2ServerResponse | DirectResponse,
 ): boolean {
-  if (body === undefined || !(header instanceof LazyHeaders) || isWatched(response)) return false;
+  const isDirect = response instanceof DirectResponse;
+  if (body === undefined || !(header instanceof LazyHeaders) || !(isDirect || isOurs(response))) return false;
   const { fields } = header;
   if (fields === undefined) return false;
   const headers: (string | number)[] = [":status", status];
   if (!add(headers, fields) || !(others === undefined || add(headers, others, fields))) return false;
+  if (isDirect) {
+    response.write(headers, body, trailers);
+    return true;
+  }
   if (trailers !== undefined) response.addTrailers(trailers);
   // For whoever asks later: that layer does not see what is written here.
   response.statusCode = status;
@@ -55,8 +58,8 @@ function add(to: (string | number)[], fields: HeaderFields | ReplyHeaders, but?:
   return true;
 }
 
-/** Whether anybody looks at the answer when it is over, as hooks do: it is then to have all that was written. */
-function isWatched(response: Http2ServerResponse): boolean {
+/** Whether nobody looks at the answer when it is over, as hooks do: it would have to have all that was written. */
+function isOurs(response: Http2ServerResponse): boolean {
   // One of the listeners is the server's own.
-  return !response.sendDate || response.listenerCount("finish") > 0 || response.listenerCount("close") > 1;
+  return response.sendDate && response.listenerCount("finish") === 0 && response.listenerCount("close") === 1;
 }

@@ -1,16 +1,18 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import type { Interceptor } from "@connectrpc/connect";
 import type { Compression } from "@connectrpc/connect/protocol";
+import type { FastifyReply } from "fastify";
 import { RunningCalls } from "#shared/lifecycle";
 import type { Logger } from "#shared/logging";
 import { callInfoOf } from "../call-info.ts";
 import type { ServerConfig } from "../config.ts";
+import type { DirectRequest, DirectResponse } from "../direct/direct-call.ts";
 import { createCompressionChoice } from "../short-path/compression-choice.ts";
 import { ordinaryDialect } from "../short-path/ordinary.ts";
 import type { UnaryImplementation } from "../short-path/recorded-methods.ts";
 import type { ShortRouteOf } from "../short-path/short-route.ts";
 import { cutTimeout } from "../timeout-headers.ts";
-import type { Request } from "./answer.ts";
+import type { Request, Response } from "./answer.ts";
 import { UnaryCall, type UnaryRoute } from "./unary-call.ts";
 import { createUnaryMethod } from "./unary-method.ts";
 
@@ -46,18 +48,24 @@ export function createUnaryRoutes(options: UnaryServerOptions): ShortRouteOf {
     const method = createUnaryMethod({ implementation, requestPath, interceptors, limits: config, jsonOptions });
     const route: UnaryRoute = { method, readMaxBytes, jsonOptions, logger, running, hasHooks, handOn };
 
+    function take(
+      request: Request | DirectRequest,
+      response: Response | DirectResponse,
+      reply: FastifyReply | undefined,
+    ): boolean {
+      const timeoutMs = cutTimeout(request.headers, config.maxTimeoutMs);
+      const dialect = ordinaryDialect(request, { requestPath, timeoutMs, readMaxBytes });
+      if (dialect === undefined || timeoutMs === undefined || shutdown.aborted) return false;
+      const info = callInfoOf(request);
+      info.deadlineMs = info.startedAtMs + timeoutMs;
+      const compression = compressionFor(dialect, request);
+      info.unary = new UnaryCall(route, { request, response, reply, info, dialect, timeoutMs, compression });
+      return true;
+    }
+
     return {
-      take(request, reply) {
-        const raw: Request = request.raw;
-        const timeoutMs = cutTimeout(raw.headers, config.maxTimeoutMs);
-        const dialect = ordinaryDialect(raw, { requestPath, timeoutMs, readMaxBytes });
-        if (dialect === undefined || timeoutMs === undefined || shutdown.aborted) return false;
-        const info = callInfoOf(raw);
-        info.deadlineMs = info.startedAtMs + timeoutMs;
-        const compression = compressionFor(dialect, raw);
-        info.unary = new UnaryCall(route, { request, reply, info, dialect, timeoutMs, compression });
-        return true;
-      },
+      take: (request, reply) => take(request.raw, reply.raw, reply),
+      takeDirect: (request, response) => take(request, response, undefined),
     };
   };
 }

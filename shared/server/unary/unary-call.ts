@@ -1,11 +1,12 @@
 import { getEventListeners } from "node:events";
 import { Code, ConnectError, type HandlerContext, type UnaryRequest } from "@connectrpc/connect";
 import type { Compression } from "@connectrpc/connect/protocol";
-import type { FastifyReply, FastifyRequest } from "fastify";
+import type { FastifyReply } from "fastify";
 import type { RunningCall, RunningCalls } from "#shared/lifecycle";
 import type { Logger } from "#shared/logging";
 import { LazyHeaders } from "#shared/unread";
-import type { CallInfo, UnaryInfo } from "../call-info.ts";
+import { type CallInfo, handCallInfo, type UnaryInfo } from "../call-info.ts";
+import { compatible, type DirectRequest, type DirectResponse } from "../direct/direct-call.ts";
 import { giveUp } from "../give-up.ts";
 import { hangUpError } from "../hang-up.ts";
 import { resetUnread } from "../reset-unread.ts";
@@ -42,8 +43,10 @@ export interface UnaryRoute {
 }
 
 export interface UnaryCallOptions {
-  readonly request: FastifyRequest;
-  readonly reply: FastifyReply;
+  readonly request: Request | DirectRequest;
+  readonly response: Response | DirectResponse;
+  /** Undefined for a call that has not come by Fastify. */
+  readonly reply: FastifyReply | undefined;
   readonly info: CallInfo;
   readonly dialect: UnaryDialect;
   readonly timeoutMs: number;
@@ -58,9 +61,9 @@ export class UnaryCall implements UnaryInfo, RunningCall<UnaryCall>, MessageSink
   previous: UnaryCall | undefined = undefined;
   next: UnaryCall | undefined = undefined;
   readonly #route: UnaryRoute;
-  readonly #request: FastifyRequest;
-  readonly #reply: FastifyReply;
-  readonly #response: Response;
+  readonly #request: Request | DirectRequest;
+  readonly #response: Response | DirectResponse;
+  readonly #reply: FastifyReply | undefined;
   readonly #info: CallInfo;
   readonly #dialect: UnaryDialect;
   readonly #compression: Compression | null;
@@ -71,12 +74,12 @@ export class UnaryCall implements UnaryInfo, RunningCall<UnaryCall>, MessageSink
   #timer: NodeJS.Timeout;
   #answeredError: ConnectError | undefined = undefined;
 
-  constructor(route: UnaryRoute, { request, reply, info, dialect, timeoutMs, compression }: UnaryCallOptions) {
-    const raw = request.raw as Request;
+  constructor(route: UnaryRoute, options: UnaryCallOptions) {
+    const { request, response, reply, info, dialect, timeoutMs, compression } = options;
     this.#route = route;
     this.#request = request;
+    this.#response = response;
     this.#reply = reply;
-    this.#response = reply.raw;
     this.#info = info;
     this.#dialect = dialect;
     this.#compression = compression;
@@ -84,17 +87,17 @@ export class UnaryCall implements UnaryInfo, RunningCall<UnaryCall>, MessageSink
       dialect,
       endsAtMs: Date.now() + timeoutMs,
       signal: this.#controller.signal,
-      requestHeader: new LazyHeaders(raw.headers),
+      requestHeader: new LazyHeaders(request.headers),
       responseHeader: new LazyHeaders(initialHeader(dialect, compression)),
       responseTrailer: new LazyHeaders(initialTrailer(dialect)),
       values: new CallValues(info),
     });
     this.#timer = setTimeout(late, timeoutMs, this);
-    const length = raw.headers["content-length"];
+    const length = request.headers["content-length"];
     const isFramed = dialect.protocol !== "connect";
     const contentLength = isFramed || length === undefined ? undefined : Number(length);
     // Not through the compatibility layer of HTTP/2, which would hand each chunk from one stream to another.
-    const source = "stream" in raw ? raw.stream : raw;
+    const source = "stream" in request ? request.stream : request;
     this.#reader = new MessageReader(source, this, { isFramed, readMaxBytes: route.readMaxBytes, contentLength });
     route.running.add(this);
   }
@@ -129,8 +132,11 @@ export class UnaryCall implements UnaryInfo, RunningCall<UnaryCall>, MessageSink
   onOdd(body: AsyncIterable<Uint8Array>): void {
     this.#end(undefined);
     this.#info.unary = undefined;
-    if ("stream" in this.#response) resetUnread(this.#response);
-    this.#route.handOn(this.#request, this.#reply, body);
+    const request = compatible(this.#request);
+    const response = compatible(this.#response);
+    handCallInfo(request, this.#info);
+    if ("stream" in response) resetUnread(response);
+    this.#route.handOn({ request, response, reply: this.#reply }, body);
   }
 
   onMessage(bytes: Uint8Array): void {
@@ -169,7 +175,8 @@ export class UnaryCall implements UnaryInfo, RunningCall<UnaryCall>, MessageSink
       const answer = toAnswer(outcome, { dialect, context, compression: this.#compression, jsonOptions });
       this.#write(answer instanceof Promise ? await answer : answer);
     } catch (error) {
-      const failure = giveUp(error, { logger: this.#route.logger, method: this.#name(), response: this.#response });
+      const response = compatible(this.#response);
+      const failure = giveUp(error, { logger: this.#route.logger, method: this.#name(), response });
       this.#end(() => failure);
     }
   }
