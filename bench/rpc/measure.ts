@@ -39,8 +39,9 @@ export async function measureStep(step: Step, plan: Plan, { profiles }: MeasureO
 
     const peers = lines.map((line) => {
       const run = async () => {
+        const leadIn = plan.leadInMs === 0 ? undefined : await line.run({ ms: plan.leadInMs });
         const round = await line.run({ ms: plan.roundMs });
-        calls.set(line.variant, (calls.get(line.variant) ?? 0) + round.calls);
+        calls.set(line.variant, (calls.get(line.variant) ?? 0) + (leadIn?.calls ?? 0) + round.calls);
         return round;
       };
       return [line.variant, run] as const;

@@ -9,6 +9,11 @@ export interface Plan {
   readonly warmUpMs: number;
   /** After one more that counts for nothing. */
   readonly rounds: number;
+  /**
+   * Before each round, not counted: while the others have their rounds, V8 makes an idle process smaller, and the kernel
+   * takes its memory away.
+   */
+  readonly leadInMs: number;
   readonly roundMs: number;
   /** A pair's memory is looked at when it has made so many calls of `memoryScenario`. 0: never. */
   readonly memoryCalls: number;
@@ -41,8 +46,8 @@ const quickVariants: readonly VariantName[] = [
 
 export function createPlan({ quick, only, scenarios }: PlanOptions): Plan {
   const amount = quick
-    ? { warmUpMs: 900, rounds: 3, roundMs: 250, memoryCalls: 0 }
-    : { warmUpMs: 6_000, rounds: 7, roundMs: 800, memoryCalls: 100_000 };
+    ? { warmUpMs: 900, rounds: 3, leadInMs: 0, roundMs: 250, memoryCalls: 0 }
+    : { warmUpMs: 6_000, rounds: 5, leadInMs: 600, roundMs: 800, memoryCalls: 100_000 };
   const names = scenarios ?? (quick ? quickScenarios : scenarioNames);
   const steps = names.map((scenario) => ({ scenario, variants: only ?? variantsOf(scenario, quick) }));
   return { ...amount, steps };

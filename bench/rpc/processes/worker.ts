@@ -61,13 +61,20 @@ export function startWorker(options: WorkerOptions): Worker {
   };
 }
 
+const FLAGS = [
+  // A heap can be told from garbage only after a collection.
+  "--expose-gc",
+  // Whoever waits for its turn is to stay as it is under load: V8 would make its heap smaller and drop code.
+  "--no-memory-reducer",
+  "--no-flush-bytecode",
+];
+
 /** Its log is written as any service's is, to a stdout that somebody else reads: /dev/null. */
 function forkChild({ role, execArgv }: WorkerOptions): ChildProcess {
   const sink = openSync("/dev/null", "w");
   try {
     return fork(CHILD, [role], {
-      // A heap can be told from garbage only after a collection.
-      execArgv: ["--expose-gc", ...execArgv],
+      execArgv: [...FLAGS, ...execArgv],
       stdio: ["ignore", sink, "inherit", "ipc"],
     });
   } finally {

@@ -30,8 +30,15 @@ export class DirectRequest {
   }
 }
 
-/** What is sent where there are no trailers: Node then says "close" when all was written, and not before. */
+/** For each answer: without, Node may say "close" before it knows that all was written. */
+export const WITH_TRAILERS = { waitForTrailers: true };
+/** To be sent where there is nothing to say. */
 const NO_TRAILERS: Readonly<Record<string, string>> = {};
+
+/** Where a stream has the response that is written to it. */
+const responseKey = Symbol("direct response");
+
+type DirectStream = ServerHttp2Stream & { [responseKey]?: DirectResponse | undefined };
 
 /** The response of such a call. */
 export class DirectResponse {
@@ -54,8 +61,9 @@ export class DirectResponse {
     const { stream } = this;
     this.#trailers = trailers;
     (stream as DirectStream)[responseKey] = this;
-    stream.on("wantTrailers", sendTrailers);
     stream.respond(headers as string[], WITH_TRAILERS);
+    // Not before: where that fails, it is the compatibility layer that goes on.
+    stream.on("wantTrailers", sendTrailers);
     stream.end(body);
   }
 
@@ -72,13 +80,6 @@ export class DirectResponse {
     return this.#compatible?.writableEnded ?? false;
   }
 }
-
-export const WITH_TRAILERS = { waitForTrailers: true };
-
-/** Where a stream has the response that is written to it. */
-const responseKey = Symbol("direct response");
-
-type DirectStream = ServerHttp2Stream & { [responseKey]?: DirectResponse | undefined };
 
 // The same for all: an HTTP/2 stream's lists of listeners outlive the stream, and what they refer to would as well.
 function sendTrailers(this: DirectStream): void {
