@@ -27,7 +27,10 @@ for (const fast_path of [true, false]) {
         }),
     });
     const client = await connectHttp2(t, server.url);
-    return { client, failFromNowOn: () => void (fails = true) };
+    const failFromNowOn = () => {
+      fails = true;
+    };
+    return { client, failFromNowOn };
   }
 
   test(name("a page's call is answered with what its browser has to know, also when it fails"), async (t) => {
