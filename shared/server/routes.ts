@@ -52,6 +52,7 @@ export function addRoutes(fastify: FastifyInstance, options: RoutesOptions): voi
       acceptCompression,
       readMaxBytes: config.readMaxBytes,
       writeMaxBytes: config.writeMaxBytes,
+      compressMinBytes: config.compressMinBytes,
       jsonOptions,
       shutdownSignal: shutdown,
     }),

@@ -19,7 +19,7 @@ import { StreamCall } from "./stream-call.ts";
 import { createStreamMethod } from "./stream-method.ts";
 
 export interface StreamServerOptions {
-  readonly config: Pick<ServerConfig, "readMaxBytes" | "writeMaxBytes" | "maxStreamTimeoutMs">;
+  readonly config: Pick<ServerConfig, "readMaxBytes" | "writeMaxBytes" | "compressMinBytes" | "maxStreamTimeoutMs">;
   readonly logger: Logger;
   readonly methods: ReadonlyMap<DescMethod, StreamImplementation>;
   readonly interceptors: readonly Interceptor[];
@@ -49,7 +49,7 @@ export function createStreamRoutes(options: StreamServerOptions): ShortRouteOf {
     return {
       take({ raw: request }: { raw: Request }, reply) {
         const response = reply.raw as Response;
-        const { readMaxBytes } = config;
+        const { readMaxBytes, compressMinBytes } = config;
         const timeoutMs = cutTimeout(request.headers, config.maxStreamTimeoutMs);
         // Without a timeout, there is one that cannot be read, or none.
         const isTimeless = timeoutMs === undefined && request.headers["grpc-timeout"] === undefined;
@@ -68,6 +68,7 @@ export function createStreamRoutes(options: StreamServerOptions): ShortRouteOf {
           timeoutMs,
           readMaxBytes,
           compression: compressionFor(dialect, request),
+          compressMinBytes,
           shutdown,
           addHeaders: () => addHeaders(reply.raw, reply.getHeaders()),
           giveUp: (error) => giveUp(error, { logger, method: name, response }),

@@ -10,14 +10,7 @@ import type { StreamInfo } from "../call-info.ts";
 import { hangUpError } from "../hang-up.ts";
 import { dropUnread, late, OVER, replace } from "../short-path/endings.ts";
 import type { UnaryDialect } from "../short-path/ordinary.ts";
-import {
-  asConnectError,
-  COMPRESS_MIN_BYTES,
-  initialHeader,
-  initialTrailer,
-  writeHead,
-  writeTrailers,
-} from "../unary/answer.ts";
+import { asConnectError, initialHeader, initialTrailer, writeHead, writeTrailers } from "../unary/answer.ts";
 import { isClosed, LAST_WORDS_MS } from "../write-response.ts";
 import { Inbox } from "./inbox.ts";
 import { Outbox } from "./outbox.ts";
@@ -35,6 +28,7 @@ export interface StreamCallOptions {
   readonly readMaxBytes: number;
   /** What the caller can read. */
   readonly compression: Compression | null;
+  readonly compressMinBytes: number;
   readonly shutdown: AbortSignal;
   /** Adds what hooks have set for the answer. */
   addHeaders(): void;
@@ -170,9 +164,9 @@ export class StreamCall implements StreamInfo, RunningCall<StreamCall> {
 
   /** @returns when there is room for the next, if there is none */
   #add(message: Message): Promise<void> | undefined {
-    const { method, compression } = this.#options;
+    const { method, compression, compressMinBytes } = this.#options;
     const bytes = method.output.serialize(message);
-    if (compression === null || bytes.length < COMPRESS_MIN_BYTES) return this.#outbox.add(bytes);
+    if (compression === null || bytes.length < compressMinBytes) return this.#outbox.add(bytes);
     return compression
       .compress(bytes as Uint8Array<ArrayBuffer>)
       .then((compressed) => this.#outbox.addCompressed(compressed));

@@ -20,9 +20,6 @@ import { setHeaders } from "../write-response.ts";
 import { endTogether } from "./end-together.ts";
 import { writeToStream } from "./http2-answer.ts";
 
-/** Connect's own limit, below which it does not compress. */
-export const COMPRESS_MIN_BYTES = 1024;
-
 /** What a call came to: its response message, encoded, or how it failed. */
 export type Outcome = Uint8Array | ConnectError;
 
@@ -38,6 +35,7 @@ export interface AnswerOptions {
   readonly context: HandlerContext;
   /** What the caller can read. */
   readonly compression: Compression | null;
+  readonly compressMinBytes: number;
   /** Those with which error details are shown in JSON. */
   readonly jsonOptions: object;
 }
@@ -62,17 +60,17 @@ export function initialTrailer({ protocol }: UnaryDialect): HeaderFields {
 /** The answer as its protocol has it: what Connect's handlers would say, in their words. */
 export function toAnswer(outcome: Outcome, options: AnswerOptions): UnaryAnswer | Promise<UnaryAnswer> {
   if (options.dialect.protocol === "connect") return connectAnswer(outcome, options);
-  const { context, compression, dialect } = options;
+  const { context, compression, compressMinBytes, dialect } = options;
   const header = context.responseHeader;
   const trailer = context.responseTrailer;
   if (outcome instanceof ConnectError) setTrailerStatus(trailer, outcome);
   const message = outcome instanceof ConnectError ? undefined : outcome;
   if (dialect.protocol === "grpc") {
     if (message === undefined) return { status: 200, header, trailer };
-    if (compression === null || message.length < COMPRESS_MIN_BYTES) {
+    if (compression === null || message.length < compressMinBytes) {
       return { status: 200, header, trailer, body: frameMessages([message]) };
     }
-    return compressed([{ flags: 0, data: message }], compression).then((body) => ({
+    return compressed([{ flags: 0, data: message }], compression, compressMinBytes).then((body) => ({
       status: 200,
       header,
       trailer,
@@ -81,20 +79,24 @@ export function toAnswer(outcome: Outcome, options: AnswerOptions): UnaryAnswer 
   }
   const end = { flags: trailerFlag, data: isTouched(trailer) ? trailerSerialize(trailer) : okTrailerBytes };
   const envelopes = message === undefined ? [end] : [{ flags: 0, data: message }, end];
-  if (compression === null || envelopes.every(({ data }) => data.length < COMPRESS_MIN_BYTES)) {
+  if (compression === null || envelopes.every(({ data }) => data.length < compressMinBytes)) {
     return { status: 200, header, body: encodeEnvelopes(...envelopes) };
   }
-  return compressed(envelopes, compression).then((body) => ({ status: 200, header, body }));
+  return compressed(envelopes, compression, compressMinBytes).then((body) => ({ status: 200, header, body }));
 }
 
-async function compressed(envelopes: { flags: number; data: Uint8Array }[], compression: Compression) {
+async function compressed(
+  envelopes: { flags: number; data: Uint8Array }[],
+  compression: Compression,
+  minBytes: number,
+) {
   return encodeEnvelopes(
-    ...(await Promise.all(envelopes.map((envelope) => envelopeCompress(envelope, compression, COMPRESS_MIN_BYTES)))),
+    ...(await Promise.all(envelopes.map((envelope) => envelopeCompress(envelope, compression, minBytes)))),
   );
 }
 
 function connectAnswer(outcome: Outcome, options: AnswerOptions): UnaryAnswer | Promise<UnaryAnswer> {
-  const { context, compression, jsonOptions, dialect } = options;
+  const { context, compression, compressMinBytes, jsonOptions, dialect } = options;
   let status = 200;
   let body: Uint8Array;
   if (outcome instanceof ConnectError) {
@@ -107,7 +109,7 @@ function connectAnswer(outcome: Outcome, options: AnswerOptions): UnaryAnswer | 
   } else {
     body = outcome;
   }
-  if (compression === null || body.length < COMPRESS_MIN_BYTES)
+  if (compression === null || body.length < compressMinBytes)
     return { status, header: connectHeader(context, body), body };
   return compression.compress(body).then((bytes) => {
     context.responseHeader.set(dialect.encodingHeader, compression.name);

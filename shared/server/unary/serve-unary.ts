@@ -17,7 +17,7 @@ import { UnaryCall, type UnaryRoute } from "./unary-call.ts";
 import { createUnaryMethod } from "./unary-method.ts";
 
 export interface UnaryServerOptions {
-  readonly config: Pick<ServerConfig, "readMaxBytes" | "writeMaxBytes" | "maxTimeoutMs">;
+  readonly config: Pick<ServerConfig, "readMaxBytes" | "writeMaxBytes" | "compressMinBytes" | "maxTimeoutMs">;
   readonly logger: Logger;
   readonly methods: ReadonlyMap<DescMethod, UnaryImplementation>;
   readonly interceptors: readonly Interceptor[];
@@ -35,7 +35,7 @@ export interface UnaryServerOptions {
  */
 export function createUnaryRoutes(options: UnaryServerOptions): ShortRouteOf {
   const { config, logger, methods, interceptors, acceptCompression, jsonOptions, hasHooks, shutdown } = options;
-  const { readMaxBytes } = config;
+  const { readMaxBytes, compressMinBytes } = config;
   const running = new RunningCalls<UnaryCall>();
   shutdown.addEventListener("abort", () => {
     for (const call of running) call.abort(shutdown.reason);
@@ -46,7 +46,8 @@ export function createUnaryRoutes(options: UnaryServerOptions): ShortRouteOf {
     const implementation = methods.get(descriptor);
     if (implementation === undefined) return undefined;
     const method = createUnaryMethod({ implementation, requestPath, interceptors, limits: config, jsonOptions });
-    const route: UnaryRoute = { method, readMaxBytes, jsonOptions, logger, running, hasHooks, handOn };
+    const common = { readMaxBytes, compressMinBytes, jsonOptions, logger, running, hasHooks };
+    const route: UnaryRoute = { method, handOn, ...common };
 
     function take(
       request: Request | DirectRequest,

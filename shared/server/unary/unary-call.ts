@@ -34,6 +34,7 @@ import type { UnaryMethod } from "./unary-method.ts";
 export interface UnaryRoute {
   readonly method: UnaryMethod;
   readonly readMaxBytes: number;
+  readonly compressMinBytes: number;
   readonly jsonOptions: object;
   readonly logger: Logger;
   readonly running: RunningCalls<UnaryCall>;
@@ -155,7 +156,7 @@ export class UnaryCall implements UnaryInfo, RunningCall<UnaryCall>, MessageSink
 
   /** Never rejects. */
   async #answer(request: UnaryRequest): Promise<void> {
-    const { method, jsonOptions } = this.#route;
+    const { method, compressMinBytes, jsonOptions } = this.#route;
     const { context } = this;
     const dialect = this.#dialect;
     let outcome: Outcome;
@@ -172,7 +173,8 @@ export class UnaryCall implements UnaryInfo, RunningCall<UnaryCall>, MessageSink
       this.#abort(error);
     }
     try {
-      const answer = toAnswer(outcome, { dialect, context, compression: this.#compression, jsonOptions });
+      const compression = this.#compression;
+      const answer = toAnswer(outcome, { dialect, context, compression, compressMinBytes, jsonOptions });
       this.#write(answer instanceof Promise ? await answer : answer);
     } catch (error) {
       const response = compatible(this.#response);
