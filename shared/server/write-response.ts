@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { constants, type Http2ServerRequest, type Http2ServerResponse } from "node:http2";
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
+import { toTrailers } from "./connection-headers.ts";
 import type { DirectResponse } from "./direct/direct-call.ts";
 import { LONGEST_TIMER_MS } from "./timeout-headers.ts";
 
@@ -51,7 +52,7 @@ export async function writeResponse(
     }
     isOpen = false;
     if (isClosed(response)) return { isComplete: false, last };
-    if (trailer !== undefined) response.addTrailers(Object.fromEntries(trailer));
+    if (trailer !== undefined) response.addTrailers(toTrailers(trailer));
     response.end();
     return { isComplete: await flushed(response, deadlineMs), last };
   } finally {

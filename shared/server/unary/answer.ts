@@ -13,6 +13,7 @@ import { trailerFlag, trailerSerialize } from "@connectrpc/connect/protocol-grpc
 import type { FastifyReply } from "fastify";
 import { frameMessages } from "#shared/rpc";
 import { type HeaderFields, LazyHeaders } from "#shared/unread";
+import { toTrailers } from "../connection-headers.ts";
 import { compatible, type DirectResponse } from "../direct/direct-call.ts";
 import { addHeaders } from "../short-path/hook-headers.ts";
 import type { UnaryDialect } from "../short-path/ordinary.ts";
@@ -169,7 +170,7 @@ export function writeTrailers(trailer: Headers, response: Response): void {
 }
 
 function fieldsOf(trailer: Headers): Record<string, string> {
-  return isTouched(trailer) ? Object.fromEntries(trailer) : okTrailers;
+  return isTouched(trailer) ? toTrailers(trailer) : okTrailers;
 }
 
 /** What Connect says of a failure that is no ConnectError. */

@@ -1,19 +1,9 @@
 import type { Http2ServerResponse } from "node:http2";
 import { type HeaderFields, LazyHeaders } from "#shared/unread";
+import { connectionHeaders } from "../connection-headers.ts";
 import { DirectResponse, WITH_TRAILERS } from "../direct/direct-call.ts";
 import type { ReplyHeaders } from "../short-path/hook-headers.ts";
 import type { UnaryAnswer } from "./answer.ts";
-
-/** What HTTP/2 has no place for (RFC 9113, 8.2.2). */
-const OF_CONNECTIONS: ReadonlySet<string> = new Set([
-  "connection",
-  "http2-settings",
-  "keep-alive",
-  "proxy-connection",
-  "te",
-  "transfer-encoding",
-  "upgrade",
-]);
 
 /**
  * Writes the answer to the stream itself: the compatibility layer checks and copies headers more than once. It is left to
@@ -52,7 +42,7 @@ function add(to: (string | number)[], fields: HeaderFields | ReplyHeaders, but?:
   for (const name in fields) {
     const value = fields[name];
     if (value === undefined || (but !== undefined && but[name] !== undefined)) continue;
-    if (typeof value === "object" || OF_CONNECTIONS.has(name)) return false;
+    if (typeof value === "object" || connectionHeaders.has(name)) return false;
     to.push(name, value);
   }
   return true;
