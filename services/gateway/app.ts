@@ -6,7 +6,7 @@ import { UserService } from "#gen/user/v1/user_pb.ts";
 import { contextHeaders } from "#shared/call-context";
 import { type App, createLifecycle, createReadiness, warnOfRestart } from "#shared/lifecycle";
 import { createLogger, type Logger } from "#shared/logging";
-import { createAdminServer, createServer, type ServerOptions } from "#shared/server";
+import { type CorsOptions, createAdminServer, createServer } from "#shared/server";
 import { createTransportPool } from "#shared/transport-pool";
 import type { GatewayConfig } from "./config.ts";
 import { forward, PUSHBACK } from "./forward.ts";
@@ -93,7 +93,7 @@ function exposedBy(name: string): readonly DescService[] {
   throw new RangeError(`the gateway knows no messages of ${name}; it knows ${Object.keys(exposed).join(", ")}`);
 }
 
-function corsOf({ cors: { origins, maxAgeMs }, headers }: GatewayConfig): NonNullable<ServerOptions["cors"]> {
+function corsOf({ cors: { origins, maxAgeMs }, headers }: GatewayConfig): CorsOptions {
   return {
     origin: origins.includes("*") ? "*" : [...origins],
     methods: [...cors.allowedMethods],

@@ -1,6 +1,6 @@
 /** Metadata that belongs to one connection or one protocol, and is written anew for the next. */
 const hopByHop =
-  /^(grpc-.*|connect-.*|content-.*|accept-encoding|connection|date|keep-alive|server|te|trailer|transfer-encoding|vary)$/;
+  /^(grpc-.*|connect-.*|content-.*|accept-encoding|connection|date|http2-settings|keep-alive|proxy-connection|server|te|trailer|transfer-encoding|upgrade|vary)$/;
 
 /** The headers that are on the list; undefined when there are none. */
 export function pickHeaders(from: Headers, allowed: readonly string[]): [name: string, value: string][] | undefined {

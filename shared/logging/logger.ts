@@ -42,8 +42,8 @@ export function createLogger({ name, config, destination }: LoggerOptions): Logg
 const NO_FIELDS = Object.freeze({});
 
 /**
- * What the lines of a call have in common; for a line of the call that is written outside of it. A new object each time:
- * the line's own fields are added to it.
+ * What the lines of a call have in common; for a line of the call that is written outside of it. Undefined without a
+ * call, else a new object each time: the line's own fields are added to it.
  */
 export function callFields(call: CallContext | undefined): CallFields | undefined {
   return call === undefined ? undefined : { trace_id: call.trace.traceId, request_id: call.requestId };

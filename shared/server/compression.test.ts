@@ -45,4 +45,23 @@ for (const fast_path of [true, false]) {
       assert.deepEqual(isCompressed ? gunzipSync(connect.body) : connect.body, given);
     });
   }
+
+  test(`what is compressed says so, whatever interceptors have answered, with fast_path: ${fast_path}`, async (t) => {
+    const server = await startServer(t, {
+      config: { fast_path, compress_min_bytes: 1 },
+      interceptors: [
+        (next) => async (request) => {
+          const response = await next(request);
+          return { ...response, header: new Headers({ "x-own": "1" }) };
+        },
+      ],
+    });
+    const client = await connectHttp2(t, server.url);
+    for (const contentType of ["application/grpc", "application/grpc-web"]) {
+      const headers = { "content-type": contentType, "grpc-accept-encoding": "gzip" };
+      const answer = await client.call(pathOf("Echo"), headers, envelope(message(10)));
+      assert.equal(answer.headers["grpc-encoding"], "gzip", contentType);
+      assert.equal(readEnvelopes(answer.body)[0]?.flags, COMPRESSED, contentType);
+    }
+  });
 }

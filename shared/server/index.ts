@@ -2,5 +2,5 @@ export { type AdminConfig, adminSection } from "./admin/admin-config.ts";
 export { type AdminServer, type AdminServerOptions, createAdminServer } from "./admin/admin-server.ts";
 export { type ServerConfig, serverSection } from "./config.ts";
 export type { Routes } from "./routes.ts";
-export { createServer, type Server, type ServerOptions } from "./server.ts";
+export { type CorsOptions, createServer, type Server, type ServerOptions } from "./server.ts";
 export { unread } from "./unary/unread.ts";

@@ -17,6 +17,12 @@ import { createRequestLog, type RequestLog } from "./request-log.ts";
 import { addRoutes, type Routes } from "./routes.ts";
 import { createAdmission } from "./shedding/admission.ts";
 
+/** Those of `@fastify/cors`; origins are named, since calls that have none do not always come by. */
+export interface CorsOptions extends Omit<FastifyCorsOptions, "origin"> {
+  /** `*` for any, or those that may. */
+  readonly origin: string | string[];
+}
+
 export interface ServerOptions {
   readonly config: ServerConfig;
   readonly logger: Logger;
@@ -29,8 +35,11 @@ export interface ServerOptions {
   readonly validate?: boolean;
   /** How late the event loop runs, in milliseconds, for `max_event_loop_delay`. Default: as measured. */
   readonly eventLoopDelayMs?: () => number;
-  /** Which pages may call. Calls without an `Origin`, which come from no page, are not looked at. Default: none may. */
-  readonly cors?: FastifyCorsOptions;
+  /**
+   * Which pages may call. A call without an `Origin` comes from no page: over HTTP/2 it may be answered without the headers
+   * that say so, `Vary` too. Default: none may.
+   */
+  readonly cors?: CorsOptions;
   /** Adds what is not Connect's: plugins, plain HTTP routes. All calls then pass its hooks, for some more time. */
   readonly fastify?: (fastify: FastifyInstance) => void | Promise<void>;
 }
@@ -72,8 +81,6 @@ export function createServer(options: ServerOptions): Server {
   const { fastify, listener } = createFastify({ config, logger, log, direct });
   fastify.setNotFoundHandler(answerNotFound);
   fastify.setErrorHandler(answerPlainError(logger));
-  // Connect's handlers read bodies themselves. Where others may want one that Fastify has parsed, it is asked to.
-  if (options.fastify === undefined) fastify.addHttpMethod("POST", { hasBody: false, overrideExisting: true });
   if (options.cors !== undefined) fastify.register(cors, options.cors);
   const configured = Promise.try(() => options.fastify?.(fastify));
   // `start` says so, which may be later than Node is willing to wait for somebody to listen.

@@ -65,6 +65,8 @@ export function toAnswer(outcome: Outcome, options: AnswerOptions): UnaryAnswer 
   const header = context.responseHeader;
   const trailer = context.responseTrailer;
   if (outcome instanceof ConnectError) setTrailerStatus(trailer, outcome);
+  // An interceptor may have put other headers in place of those that the answer began with.
+  if (compression !== null && !header.has(dialect.encodingHeader)) header.set(dialect.encodingHeader, compression.name);
   const message = outcome instanceof ConnectError ? undefined : outcome;
   if (dialect.protocol === "grpc") {
     if (message === undefined) return { status: 200, header, trailer };

@@ -29,4 +29,23 @@ for (const fast_path of [true, false]) {
     assert.equal(status, 404);
     assert.deepEqual(await seen.promise, [404, true, "application/json"]);
   });
+
+  test(`hooks that wait for the head of an answer are heard, with fast_path: ${fast_path}`, async (t) => {
+    const server = await startServer(t, {
+      config: { fast_path },
+      fastify: (fastify) => {
+        fastify.addHook("onRequest", async (_, { raw }) => {
+          const { writeHead } = raw;
+          // As response-time and others of its kind do.
+          raw.writeHead = (status: number) => {
+            raw.setHeader("x-own", "1");
+            return writeHead.call(raw, status);
+          };
+        });
+      },
+    });
+    const client = await connectHttp2(t, server.url);
+    const { headers } = await client.call(PATH, { "content-type": connectJson.contentType }, Buffer.from('"a"'));
+    assert.equal(headers["x-own"], "1");
+  });
 }

@@ -10,7 +10,7 @@ import type { UnaryAnswer } from "./answer.ts";
  * write what it would leave out or refuse.
  *
  * @param others what else is to be among the headers, unless the answer has it too
- * @param trailers are sent by that layer
+ * @param trailers follow the body
  * @returns false when nothing has been done
  */
 export function writeToStream(
@@ -48,8 +48,10 @@ function add(to: (string | number)[], fields: HeaderFields | ReplyHeaders, but?:
   return true;
 }
 
-/** Whether nobody looks at the answer when it is over, as hooks do: it would have to have all that was written. */
+/** Whether no hook looks at the answer when it is over, or waits for its head to be written: then it is as good as ours. */
 function isOurs(response: Http2ServerResponse): boolean {
   // One of the listeners is the server's own.
-  return response.sendDate && response.listenerCount("finish") === 0 && response.listenerCount("close") === 1;
+  const isWatched = response.listenerCount("finish") > 0 || response.listenerCount("close") > 1;
+  const isWrapped = Object.hasOwn(response, "writeHead") || Object.hasOwn(response, "end");
+  return response.sendDate && !isWatched && !isWrapped;
 }
