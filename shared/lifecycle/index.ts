@@ -1,4 +1,3 @@
-export { bounded, type Outcome as BoundedOutcome } from "./bounded.ts";
 export { createLifecycle, type Lifecycle, type LifecycleOptions, type LifecyclePart } from "./lifecycle.ts";
 export {
   type ComponentReadiness,

@@ -1,5 +1,6 @@
 import type { Logger } from "#shared/logging";
-import { bounded, invoke } from "./bounded.ts";
+import { bounded } from "#shared/timing";
+import { invoke } from "./invoke.ts";
 
 /** One thing that an app opens and closes: a database, a server, a consumer. */
 export interface LifecyclePart {

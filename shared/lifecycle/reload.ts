@@ -1,7 +1,8 @@
 import { isDeepStrictEqual } from "node:util";
 import { ConfigError, configFile, watchConfig } from "#shared/config";
 import type { Logger } from "#shared/logging";
-import { invoke, settled } from "./bounded.ts";
+import { settled } from "#shared/timing";
+import { invoke } from "./invoke.ts";
 
 /** Hands a changed configuration to the app while it runs. */
 export interface Reload {

@@ -2,7 +2,8 @@ import { constants } from "node:os";
 import { inspect } from "node:util";
 import { ConfigError } from "#shared/config";
 import { type Logger, redactLine } from "#shared/logging";
-import { bounded, invoke, settled } from "./bounded.ts";
+import { bounded, settled } from "#shared/timing";
+import { invoke } from "./invoke.ts";
 import { createReload, type Reload } from "./reload.ts";
 
 /** The part of Node's `process` that a service needs. Only `main.ts` passes the real one. */

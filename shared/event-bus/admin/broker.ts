@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { type Channel, Connection } from "rabbitmq-client";
-import { bounded } from "#shared/lifecycle";
+import { bounded } from "#shared/timing";
 import { busUnavailable } from "../errors.ts";
 import { type BrokerConnection, codeOf } from "../rabbitmq/connection.ts";
 import { queueNotFound } from "./errors.ts";

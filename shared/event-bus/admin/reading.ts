@@ -1,6 +1,6 @@
 import { setTimeout as delay, setImmediate as turn } from "node:timers/promises";
 import type { AsyncMessage, Channel } from "rabbitmq-client";
-import { bounded } from "#shared/lifecycle";
+import { bounded } from "#shared/timing";
 import { busUnavailable } from "../errors.ts";
 import { ANSWER_TIMEOUT_MS, answered, type Broker, countOf, onChannel } from "./broker.ts";
 

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { isOutage } from "#shared/database";
-import { bounded } from "#shared/lifecycle";
 import type { Logger } from "#shared/logging";
+import { bounded } from "#shared/timing";
 import type { EventBus } from "../bus.ts";
 import { isBusOutage } from "../errors.ts";
 import type { Claim, Claims, OutboxRow, Results } from "./claims.ts";

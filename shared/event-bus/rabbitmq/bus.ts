@@ -1,6 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { bounded, type Readiness } from "#shared/lifecycle";
+import type { Readiness } from "#shared/lifecycle";
 import type { Logger } from "#shared/logging";
+import { bounded } from "#shared/timing";
 import type { EventBus, EventConsumer } from "../bus.ts";
 import type { RabbitmqConfig } from "../config.ts";
 import { defineConsumer } from "../consuming/definition.ts";

@@ -1,6 +1,6 @@
 import { type Channel, Connection, type ConnectionOptions } from "rabbitmq-client";
-import { bounded } from "#shared/lifecycle";
 import type { Logger } from "#shared/logging";
+import { bounded } from "#shared/timing";
 import type { ConnectionState } from "../bus.ts";
 import type { RabbitmqConfig } from "../config.ts";
 import { busUnavailable } from "../errors.ts";

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Channel } from "rabbitmq-client";
-import { bounded } from "#shared/lifecycle";
 import type { Logger } from "#shared/logging";
+import { bounded } from "#shared/timing";
 import type { ConsumerState, EventConsumer } from "../bus.ts";
 import type { RabbitmqConfig } from "../config.ts";
 import type { ConsumerDefinition } from "../consuming/definition.ts";

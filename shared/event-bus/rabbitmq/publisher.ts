@@ -1,5 +1,5 @@
 import type { Channel, Envelope, ReturnedMessage } from "rabbitmq-client";
-import { bounded } from "#shared/lifecycle";
+import { bounded } from "#shared/timing";
 import { busUnavailable, isBusOutage, refused, unroutable } from "../errors.ts";
 import { createReturnsBarrier } from "./after-returns.ts";
 import { type BrokerConnection, codeOf } from "./connection.ts";

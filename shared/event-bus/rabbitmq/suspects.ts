@@ -1,5 +1,5 @@
 import type { AsyncMessage, Channel } from "rabbitmq-client";
-import { bounded } from "#shared/lifecycle";
+import { bounded } from "#shared/timing";
 import { busUnavailable } from "../errors.ts";
 
 export interface SuspectsOptions {

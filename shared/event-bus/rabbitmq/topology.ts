@@ -1,5 +1,5 @@
 import type { Channel } from "rabbitmq-client";
-import { bounded } from "#shared/lifecycle";
+import { bounded } from "#shared/timing";
 import type { RabbitmqConfig } from "../config.ts";
 import type { ConsumerDefinition } from "../consuming/definition.ts";
 import { busUnavailable, TopologyError } from "../errors.ts";
