@@ -5,7 +5,7 @@ import process from "node:process";
 import { file_book_v1_book_events } from "#gen/book/v1/book_events_pb.ts";
 import { file_order_v1_order_events } from "#gen/order/v1/order_events_pb.ts";
 import { file_user_v1_user_events } from "#gen/user/v1/user_events_pb.ts";
-import { runEventsCommand } from "#shared/event-bus";
+import { runEventsCommand } from "#shared/events-cli";
 import { loadBookConfig } from "./book/config.ts";
 import { bookServiceConsumes } from "./book/events.ts";
 import { loadOrderConfig } from "./order/config.ts";

@@ -7,7 +7,7 @@ import process from "node:process";
 import { text } from "node:stream/consumers";
 import { after, type TestContext, test } from "node:test";
 import { Connection } from "rabbitmq-client";
-import { type Catalogue, type DeadLetterList, openBroker, redriveDeadLetters } from "#shared/event-bus";
+import { type Catalogue, type DeadLetterList, openBroker, redriveDeadLetters } from "#shared/events-cli";
 import { type RabbitmqForTest, rabbitmqForTest, until, within } from "#shared/testing";
 import { repository } from "./support/service-process.ts";
 

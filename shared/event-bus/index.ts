@@ -1,18 +1,3 @@
-export { type Broker, openBroker } from "./admin/broker.ts";
-export type { Catalogue, CatalogueEvent, CatalogueField, CataloguePackage, CatalogueType } from "./admin/catalogue.ts";
-export { type CommandResult, runEventsCommand } from "./admin/command.ts";
-export type { DeadLetter } from "./admin/dead-letter.ts";
-export {
-  type DeadLetterList,
-  type DeadLettersMoved,
-  type DeadLettersOptions,
-  dropDeadLetters,
-  listDeadLetters,
-  redriveDeadLetters,
-  showDeadLetter,
-} from "./admin/dead-letters.ts";
-export type { EventsService, EventsSetup } from "./admin/setup.ts";
-export type { WholeDeadLetter } from "./admin/whole-dead-letter.ts";
 export type {
   ConnectionState,
   ConsumeOptions,
@@ -38,3 +23,14 @@ export { createInbox, type Inbox, type InboxOptions } from "./inbox/inbox.ts";
 export { inboxMigration } from "./inbox/migration.ts";
 export { outboxMigration } from "./outbox/migration.ts";
 export { createOutbox, type Outbox, type OutboxOptions, type OutboxState } from "./outbox/outbox.ts";
+
+// @internal: what `#shared/events-cli` uses of this module. It may change in any version.
+
+export { bindingKeysOf } from "./binding-keys.ts";
+export { createDecoder, type Decode } from "./codec.ts";
+export { busUnavailable } from "./errors.ts";
+export { isEvent } from "./event-type.ts";
+export { ATTRIBUTES, fromAmqp, HEADERS, readdressed } from "./rabbitmq/amqp-message.ts";
+export { type BrokerConnection, codeOf } from "./rabbitmq/connection.ts";
+export { createPublisher } from "./rabbitmq/publisher.ts";
+export { deadLetterQueueOf, type Topology, topologyOf } from "./rabbitmq/topology.ts";

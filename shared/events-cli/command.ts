@@ -1,7 +1,7 @@
 import { parseArgs } from "node:util";
 import { ConfigError } from "#shared/config";
 import { DomainError } from "#shared/errors";
-import { codeOf } from "../rabbitmq/connection.ts";
+import { codeOf } from "#shared/event-bus";
 import { textOf } from "./broker.ts";
 import { type Answer, type Command, commandsOf, type Given, UsageError } from "./commands.ts";
 import type { Env, EventsSetup } from "./setup.ts";

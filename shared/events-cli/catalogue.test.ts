@@ -5,7 +5,7 @@ import { type Catalogue, type CatalogueEvent, catalogueOf } from "./catalogue.ts
 import { catalogueMarkdown } from "./catalogue-markdown.ts";
 import { buildDescriptorSet } from "./descriptor-set.ts";
 
-const repository = join(import.meta.dirname, "../../..");
+const repository = join(import.meta.dirname, "../..");
 
 describe("the catalogue of this repository", () => {
   let catalogue: Catalogue;

@@ -1,9 +1,7 @@
 import { type DescFile, type JsonValue, toJson } from "@bufbuild/protobuf";
 import { nestedTypes } from "@bufbuild/protobuf/reflect";
 import type { AsyncMessage } from "rabbitmq-client";
-import { createDecoder, type Decode } from "../codec.ts";
-import { eventTypeOf, isEvent } from "../event-type.ts";
-import { fromAmqp } from "../rabbitmq/amqp-message.ts";
+import { createDecoder, type Decode, eventTypeOf, fromAmqp, isEvent } from "#shared/event-bus";
 import { type DeadLetter, deadLetterOf } from "./dead-letter.ts";
 
 /** A dead letter with all that it carries. */

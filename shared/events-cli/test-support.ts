@@ -1,9 +1,6 @@
 import type { TestContext } from "node:test";
 import type { Envelope } from "rabbitmq-client";
-import { type RabbitmqConfig, rabbitmqSection } from "../config.ts";
-import { HEADERS } from "../rabbitmq/amqp-message.ts";
-import { codeOf } from "../rabbitmq/connection.ts";
-import { declare, topologyOf } from "../rabbitmq/topology.ts";
+import { codeOf, HEADERS, type RabbitmqConfig, rabbitmqSection, topologyOf } from "#shared/event-bus";
 import { type Broker, openBroker } from "./broker.ts";
 
 /** A work queue with its dead-letter queue, on a real RabbitMQ and of this test alone. */
@@ -71,7 +68,10 @@ export async function queueForTest(
     config,
     async declare() {
       const definition = { queue, bindingKeys: ["user.#"], retryDelaysMs: config.retry.delaysMs };
-      await declare(() => broker.channel(), topologyOf(definition, config), 10_000);
+      const { exchange: declaration, queues, bindings } = topologyOf(definition, config);
+      await channel.exchangeDeclare(declaration);
+      for (const declared of queues) await channel.queueDeclare(declared);
+      for (const binding of bindings) await channel.queueBind(binding);
     },
     put,
     async fill() {

@@ -1,8 +1,7 @@
 import { once } from "node:events";
 import { type Channel, Connection } from "rabbitmq-client";
+import { type BrokerConnection, busUnavailable, codeOf } from "#shared/event-bus";
 import { bounded } from "#shared/timing";
-import { busUnavailable } from "../errors.ts";
-import { type BrokerConnection, codeOf } from "../rabbitmq/connection.ts";
 import { queueNotFound } from "./errors.ts";
 
 /** A connection for as long as one command takes. It is not made again: what is lost fails the command. */

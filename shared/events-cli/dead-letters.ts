@@ -1,7 +1,5 @@
 import type { AsyncMessage } from "rabbitmq-client";
-import type { Decode } from "../codec.ts";
-import { createPublisher } from "../rabbitmq/publisher.ts";
-import { deadLetterQueueOf } from "../rabbitmq/topology.ts";
+import { createPublisher, type Decode, deadLetterQueueOf } from "#shared/event-bus";
 import { ANSWER_TIMEOUT_MS, type Broker, countOf } from "./broker.ts";
 import { type DeadLetter, deadLetterOf, idOf, redriven } from "./dead-letter.ts";
 import { deadLetterNotFound } from "./errors.ts";

@@ -1,6 +1,6 @@
 import type { DescFile, DescMessage } from "@bufbuild/protobuf";
 import { DomainError } from "#shared/errors";
-import type { RabbitmqConfig } from "../config.ts";
+import type { RabbitmqConfig } from "#shared/event-bus";
 
 /** As `process.env` is. */
 export type Env = Readonly<Record<string, string | undefined>>;

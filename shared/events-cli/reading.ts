@@ -1,7 +1,7 @@
 import { setTimeout as delay, setImmediate as turn } from "node:timers/promises";
 import type { AsyncMessage, Channel } from "rabbitmq-client";
+import { busUnavailable } from "#shared/event-bus";
 import { bounded } from "#shared/timing";
-import { busUnavailable } from "../errors.ts";
 import { ANSWER_TIMEOUT_MS, answered, type Broker, countOf, onChannel } from "./broker.ts";
 
 export interface Reading {

@@ -8,7 +8,7 @@ import {
 } from "@bufbuild/protobuf";
 import { nestedTypes } from "@bufbuild/protobuf/reflect";
 import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
-import { eventTypeOf, isEvent } from "../event-type.ts";
+import { eventTypeOf, isEvent } from "#shared/event-bus";
 import { type Commented, createCommentReader } from "./comments.ts";
 
 /** All events that are declared, by package. */

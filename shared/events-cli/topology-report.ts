@@ -1,9 +1,13 @@
 import type { DescMessage } from "@bufbuild/protobuf";
 import type { Channel } from "rabbitmq-client";
-import { bindingKeysOf } from "../binding-keys.ts";
-import type { RabbitmqConfig } from "../config.ts";
-import { codeOf } from "../rabbitmq/connection.ts";
-import { deadLetterQueueOf, type Topology, topologyOf } from "../rabbitmq/topology.ts";
+import {
+  bindingKeysOf,
+  codeOf,
+  deadLetterQueueOf,
+  type RabbitmqConfig,
+  type Topology,
+  topologyOf,
+} from "#shared/event-bus";
 import { answered, type Broker, onChannel, textOf } from "./broker.ts";
 
 /** How something that is configured stands on the broker. */

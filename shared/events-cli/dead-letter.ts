@@ -1,5 +1,5 @@
 import type { AsyncMessage } from "rabbitmq-client";
-import { ATTRIBUTES, fromAmqp, HEADERS, readdressed } from "../rabbitmq/amqp-message.ts";
+import { ATTRIBUTES, fromAmqp, HEADERS, readdressed } from "#shared/event-bus";
 
 /** A message in a dead-letter queue. What it does not say of itself is empty, or null. */
 export interface DeadLetter {
