@@ -39,3 +39,17 @@ export function peerFailure(service: string, cause: unknown): unknown {
   }
   return new DomainError(kept.get(cause.code) ?? "internal", "PEER_FAILED", `${service} failed`, { metadata, cause });
 }
+
+/** Causes are followed this far. */
+const MAX_CAUSES = 8;
+
+/** Whether an error says that a peer could not be reached: its call failed as `unavailable`, or that is its cause. */
+export function isPeerUnavailable(error: unknown): boolean {
+  let current = error;
+  for (let depth = 0; depth < MAX_CAUSES && current instanceof Error; depth++) {
+    if (current instanceof ConnectError && services.has(current)) return current.code === Code.Unavailable;
+    if (current instanceof DomainError && current.reason === "PEER_UNAVAILABLE") return true;
+    current = current.cause;
+  }
+  return false;
+}

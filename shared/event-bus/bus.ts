@@ -111,15 +111,25 @@ export interface EventConsumer {
   close(signal?: AbortSignal): Promise<void>;
 }
 
-/**
- * Runs handlers in a way that makes their effect happen once. `work` handles one message, and is called in the order of
- * the messages. One result for each message: from the first that is `unavailable` on, all are, or a key's order would be
- * lost. When it rejects, all are.
- */
+/** What identifies an event: source and id together (CloudEvents). */
+export interface GuardedMessage {
+  readonly id: string;
+  readonly source: string;
+}
+
+/** Runs handlers in a way that makes their effect happen once. */
 export interface ConsumerGuard<Extra extends object> {
-  /** The most messages that it takes at once. */
+  /** Maximum number of messages in one `run`. */
   readonly batchSize: number;
-  run<M extends { readonly id: string }>(
+  /** Maximum time of a handler under this guard, in milliseconds. A consumer with a longer `handler_timeout` is refused. */
+  readonly maxHandlerMs?: number | undefined;
+  /** Resolves when what the guard needs can be used, such as its database. Rejects with the signal's reason. */
+  ready(signal: AbortSignal): Promise<void>;
+  /**
+   * Calls `work` for each message, in their order. Gives one result for each message: from the first that is
+   * `unavailable` on, all are, since a key's order would be lost. When it rejects, all are.
+   */
+  run<M extends GuardedMessage>(
     queue: string,
     messages: readonly M[],
     work: (message: M, extra: Extra) => Promise<void>,
@@ -128,10 +138,10 @@ export interface ConsumerGuard<Extra extends object> {
 
 export type GuardResult =
   | { readonly kind: "done" }
-  /** The effect had happened before: the handler was not called. */
+  /** The event was handled before: the handler is not called. */
   | { readonly kind: "duplicate" }
   | { readonly kind: "failed"; readonly error: unknown }
-  /** What the guard needs is away: no attempt is spent. */
+  /** What the guard needs is away, and a probe has confirmed it: no attempt is spent. */
   | { readonly kind: "unavailable"; readonly error: unknown };
 
 export interface EventBusStates {

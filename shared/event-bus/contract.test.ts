@@ -506,6 +506,7 @@ for (const [name, enter] of Object.entries(worlds)) {
       let calls = 0;
       const guard: ConsumerGuard<Record<never, never>> = {
         batchSize: 10,
+        ready: async () => {},
         async run(_, messages, work) {
           if (++calls < 3) throw new Error("broken");
           for (const message of messages) await work(message, {});

@@ -15,6 +15,11 @@ export function refused(message: string, cause?: unknown): DomainError {
   return new DomainError("resource_exhausted", "EVENT_REFUSED", message, cause === undefined ? {} : { cause });
 }
 
+/** Neither the broker nor the connection takes an event of this size: to send it again does not help. */
+export function tooLarge(message: string, cause?: unknown): DomainError {
+  return new DomainError("resource_exhausted", "EVENT_TOO_LARGE", message, cause === undefined ? {} : { cause });
+}
+
 /** Whether the bus could not be asked, as opposed to its answer being no. */
 export function isBusOutage(error: unknown): error is DomainError {
   return error instanceof DomainError && error.reason === "EVENT_BUS_UNAVAILABLE";

@@ -10,6 +10,7 @@ export type {
   EventContext,
   EventHandler,
   EventHandlers,
+  GuardedMessage,
   GuardResult,
   PublishOptions,
 } from "./bus.ts";

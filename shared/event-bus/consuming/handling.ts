@@ -14,6 +14,8 @@ export interface Received {
   readonly envelope: EventEnvelope;
   /** 1 for the first. */
   readonly attempt: number;
+  /** Number of times that it was put off without costing an attempt. */
+  readonly postponed: number;
 }
 
 /** Why a message became a dead letter. */
@@ -46,6 +48,7 @@ export type Handling = (messages: readonly Received[]) => Promise<Outcome[]>;
 /** A message with its decoded event, as the guard sees it. */
 interface Work {
   readonly id: string;
+  readonly source: string;
   readonly received: Received;
   readonly event: Message;
   readonly name: string;
@@ -108,7 +111,13 @@ export function createHandling(options: HandlingOptions): Handling {
     for (const [index, received] of messages.entries()) {
       const decoded = decode(received.envelope);
       if (decoded.kind === "event") {
-        works.push({ id: received.envelope.id, received, event: decoded.message, name: decoded.type.name });
+        works.push({
+          id: received.envelope.id,
+          source: received.envelope.source,
+          received,
+          event: decoded.message,
+          name: decoded.type.name,
+        });
         places.push(index);
       } else if (decoded.kind === "unknown") outcomes[index] = { kind: "unknown" };
       else outcomes[index] = { kind: "dead", reason: "undecodable", error: decoded.error };
@@ -154,6 +163,7 @@ function inCallOf(
 /** At least once: what the handler has done is done again when the message comes again. */
 export const unguarded: ConsumerGuard<object> = {
   batchSize: 1,
+  ready: async () => {},
   async run(_, messages, work) {
     const results: GuardResult[] = [];
     for (const message of messages) {

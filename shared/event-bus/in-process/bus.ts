@@ -39,6 +39,7 @@ export function createInProcessBus(options: InProcessBusOptions): EventBus {
       queue.push({
         envelope,
         attempt: 1,
+        postponed: 0,
         sender: { settle: resolve, giveUp: () => reject(nobodyConsumes(queue)) },
       });
       return promise;
@@ -52,7 +53,7 @@ export function createInProcessBus(options: InProcessBusOptions): EventBus {
     },
     async publish(schema, message, { key } = {}) {
       const envelope = createEnvelope(eventTypeOf(schema), message, { key, source, encoding: config.encoding });
-      for (const queue of route(envelope)) queue.push({ envelope, attempt: 1, sender: undefined });
+      for (const queue of route(envelope)) queue.push({ envelope, attempt: 1, postponed: 0, sender: undefined });
     },
     async send(envelope, signal) {
       signal?.throwIfAborted();

@@ -35,9 +35,12 @@ export function createInProcessConsumer(options: InProcessConsumerOptions): InPr
   let closing: Promise<void> | undefined;
 
   function settle(message: QueuedMessage, outcome: Outcome): void {
-    const { envelope, attempt } = message;
+    const { envelope, attempt, postponed } = message;
     if (outcome.kind === "retry") {
-      queue.pushLater({ envelope, attempt: attempt + 1, sender: undefined }, retryDelaysMs[attempt - 1] ?? 0);
+      queue.pushLater(
+        { envelope, attempt: attempt + 1, postponed, sender: undefined },
+        retryDelaysMs[attempt - 1] ?? 0,
+      );
     } else if (outcome.kind === "dead" && !ephemeral) {
       queue.bury({ envelope, attempts: attempt, reason: outcome.reason, error: String(outcome.error) });
     }

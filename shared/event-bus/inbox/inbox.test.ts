@@ -33,7 +33,7 @@ const engines: Record<string, (t: TestContext) => Promise<{ url?: string } | und
   },
 };
 
-const messages = (...ids: string[]) => ids.map((id) => ({ id }));
+const messages = (...ids: string[]) => ids.map((id) => ({ id, source: "test" }));
 const kinds = (results: readonly { kind: string }[]) => results.map(({ kind }) => kind);
 
 for (const [engine, locate] of Object.entries(engines)) {

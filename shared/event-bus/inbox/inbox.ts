@@ -125,6 +125,7 @@ export function createInbox<Tables>(options: InboxOptions<Tables>): Inbox<Tables
 
   return {
     batchSize,
+    ready: async () => {},
     async run(queue, messages, work) {
       const results: GuardResult[] = [];
       let rest = [...messages.entries()];

@@ -16,6 +16,8 @@ export const ATTRIBUTES = {
 export const HEADERS = {
   /** 2 for the second. */
   attempt: "x-attempt",
+  /** Number of times that the message was put off without costing an attempt. */
+  postponed: "x-postponed",
   /** Where it was published, since a retry and a dead letter lie in queues of their own. */
   originExchange: "x-origin-exchange",
   originRoutingKey: "x-origin-routing-key",
@@ -68,6 +70,7 @@ export function fromAmqp(message: AsyncMessage): Received {
   const context: Record<string, string> = {};
   for (const name of CONTEXT) if (text(name) !== "") context[name] = text(name);
   const attempt = Number(headers[HEADERS.attempt] ?? 1);
+  const postponed = Number(headers[HEADERS.postponed] ?? 0);
   return {
     envelope: {
       // Without an id no copy can be known for one: each delivery counts as another event.
@@ -83,6 +86,7 @@ export function fromAmqp(message: AsyncMessage): Received {
       context,
     },
     attempt: Number.isSafeInteger(attempt) && attempt > 0 ? attempt : 1,
+    postponed: Number.isSafeInteger(postponed) && postponed > 0 ? postponed : 0,
   };
 }
 
