@@ -63,7 +63,7 @@ const startBare: StartConsumer = async ({ rabbit, queue }, count) => {
 
 const startOurs: StartConsumer = async (stage, count) => {
   const bus = stage.createBus({ prefetch: PREFETCH, concurrency: PREFETCH });
-  const consumer = bus.consume({ events: [EventSchema], handlers: { "user.v1.UserGreeted": count } });
+  const consumer = bus.consume({ events: [EventSchema], handlers: { "testing.v1.Greeted": count } });
   await bus.start();
   await consumer.start();
   return async () => {

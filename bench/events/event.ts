@@ -1,11 +1,11 @@
 import { randomUUID } from "node:crypto";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Envelope } from "rabbitmq-client";
-import { UserGreetedSchema } from "#gen/user/v1/user_events_pb.ts";
+import { GreetedSchema } from "#gen/testing/v1/testing_events_pb.ts";
 
 /** What all of it is measured with: an event whose protobuf has 256 bytes. */
-export const EventSchema = UserGreetedSchema;
-export const ROUTING_KEY = "user.greeted";
+export const EventSchema = GreetedSchema;
+export const ROUTING_KEY = "testing.greeted";
 export const BYTES = 256;
 export const KEYS = 1_000;
 

@@ -29,7 +29,7 @@ async function start(
   const consumer = bus.consume({
     events: [EventSchema],
     guard: createInbox({ db, logger }),
-    handlers: { "user.v1.UserGreeted": (_, context) => handle(context) },
+    handlers: { "testing.v1.Greeted": (_, context) => handle(context) },
   });
   await bus.start();
   await consumer.start();

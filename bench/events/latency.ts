@@ -42,7 +42,7 @@ async function commitToHandler(stage: Stage, events: number, perSecond: number):
   const consumer = bus.consume({
     events: [EventSchema],
     guard: createInbox({ db, logger }),
-    handlers: { "user.v1.UserGreeted": ({ name }) => latencies.end(Number.parseInt(name, 36)) },
+    handlers: { "testing.v1.Greeted": ({ name }) => latencies.end(Number.parseInt(name, 36)) },
   });
   try {
     await bus.start();

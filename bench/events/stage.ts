@@ -82,7 +82,7 @@ export async function openStage(rabbitmqUrl: string, databaseUrl: string): Promi
 
   async function open(): Promise<Channel> {
     // Never started: its queue is what matters.
-    bus.consume({ events: [EventSchema], handlers: { "user.v1.UserGreeted": () => {} } });
+    bus.consume({ events: [EventSchema], handlers: { "testing.v1.Greeted": () => {} } });
     await bus.start();
     database.start();
     await database.ready(AbortSignal.timeout(STEP_MS));

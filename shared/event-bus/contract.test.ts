@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { describe, type TestContext, test } from "node:test";
 import { Connection } from "rabbitmq-client";
-import { UserCreatedSchema, type UserGreeted, UserGreetedSchema } from "#gen/user/v1/user_events_pb.ts";
-import { UserSchema } from "#gen/user/v1/user_pb.ts";
+import { type Greeted, GreetedSchema, RegisteredSchema } from "#gen/testing/v1/testing_events_pb.ts";
+import { ItemSchema } from "#gen/testing/v1/testing_pb.ts";
 import { currentCall, runInCall, startTrace } from "#shared/call-context";
 import type { DomainError } from "#shared/errors";
 import { createReadiness, type Readiness } from "#shared/lifecycle";
@@ -115,19 +115,19 @@ const greeting = { name: "Ada", message: "Hello Ada!" };
 
 /** An event as another publisher may have made it. */
 function envelopeOf(changes: Partial<EventEnvelope> = {}): EventEnvelope {
-  const type = eventTypeOf(UserGreetedSchema);
+  const type = eventTypeOf(GreetedSchema);
   return { ...createEnvelope(type, greeting, { source: "somebody", encoding: "protobuf" }), ...changes };
 }
 
 /** Handles greetings as the test says, and remembers them. */
-function recorder(handle: (event: UserGreeted, context: EventContext) => Promise<void> | void = () => {}) {
-  const seen: { event: UserGreeted; context: EventContext }[] = [];
+function recorder(handle: (event: Greeted, context: EventContext) => Promise<void> | void = () => {}) {
+  const seen: { event: Greeted; context: EventContext }[] = [];
   return {
     seen,
     names: () => seen.map(({ event }) => event.name),
-    events: [UserGreetedSchema] as const,
+    events: [GreetedSchema] as const,
     handlers: {
-      async "user.v1.UserGreeted"(event: UserGreeted, context: EventContext) {
+      async "testing.v1.Greeted"(event: Greeted, context: EventContext) {
         seen.push({ event, context });
         await handle(event, context);
       },
@@ -146,7 +146,7 @@ for (const [name, enter] of Object.entries(worlds)) {
       await bus.start();
       await consumer.start();
       const before = Date.now();
-      await bus.publish(UserGreetedSchema, greeting, { key: "Ada" });
+      await bus.publish(GreetedSchema, greeting, { key: "Ada" });
       await until("the event", () => seen.length === 1);
       const [{ event, context }] = seen as [(typeof seen)[0]];
       assert.deepEqual({ name: event.name, message: event.message }, greeting);
@@ -167,13 +167,13 @@ for (const [name, enter] of Object.entries(worlds)) {
       const trace = startTrace();
       const signal = AbortSignal.abort();
       await runInCall({ method: "SayHello", requestId: "r-1", trace, deadlineMs: performance.now(), signal }, () =>
-        bus.publish(UserGreetedSchema, greeting),
+        bus.publish(GreetedSchema, greeting),
       );
       await until("the event", () => calls.length === 1);
       const call = calls[0]!;
       assert.equal(call.trace.traceId, trace.traceId);
       assert.equal(call.trace.parentSpanId, trace.spanId);
-      assert.deepEqual([call.requestId, call.method, call.caller], ["r-1", "user.v1.UserGreeted", "test-service"]);
+      assert.deepEqual([call.requestId, call.method, call.caller], ["r-1", "testing.v1.Greeted", "test-service"]);
       assert.equal(call.signal.aborted, false);
       assert.ok(call.deadlineMs! > performance.now());
     });
@@ -185,7 +185,7 @@ for (const [name, enter] of Object.entries(worlds)) {
       const { names, ...handling } = recorder();
       const consumer = bus.consume(handling);
       await bus.start();
-      for (const who of ["a", "b", "c"]) await bus.publish(UserGreetedSchema, { ...greeting, name: who });
+      for (const who of ["a", "b", "c"]) await bus.publish(GreetedSchema, { ...greeting, name: who });
       await consumer.start();
       await until("the events", () => names().length === 3);
       assert.deepEqual(names().sort(), ["a", "b", "c"]);
@@ -201,7 +201,7 @@ for (const [name, enter] of Object.entries(worlds)) {
       for (const consumer of consumers) await consumer.start();
       await until("all to consume", () => [one, two].every(isConsuming));
       const names = Array.from({ length: 40 }, (_, n) => `n${n}`);
-      await Promise.all(names.map((who) => one.publish(UserGreetedSchema, { ...greeting, name: who })));
+      await Promise.all(names.map((who) => one.publish(GreetedSchema, { ...greeting, name: who })));
       await until("all events", () => first.seen.length + second.seen.length >= 40 && other.seen.length >= 40);
       assert.deepEqual([...first.names(), ...second.names()].sort(), names.sort());
       assert.deepEqual(other.names().sort(), names);
@@ -211,14 +211,14 @@ for (const [name, enter] of Object.entries(worlds)) {
     test("binds the queue by the configured pattern besides", async (t) => {
       const world = await enter(t);
       if (world === undefined) return;
-      const { bus, log } = world.bus({ routing_key: "user.#" });
+      const { bus, log } = world.bus({ routing_key: "testing.#" });
       const consumer = bus.consume(recorder());
       await bus.start();
       await consumer.start();
-      await bus.publish(UserCreatedSchema, created);
+      await bus.publish(RegisteredSchema, created);
       await until("the event", () => bus.states().consumers[0]?.counts.unknown === 1);
       const warning = log.lines.find(({ msg }) => String(msg).includes("unknown type"));
-      assert.equal(warning?.["event_type"], "user.v1.UserCreated");
+      assert.equal(warning?.["event_type"], "testing.v1.Registered");
       assert.deepEqual(await world.deadLetters(), []);
     });
 
@@ -234,7 +234,7 @@ for (const [name, enter] of Object.entries(worlds)) {
       const consumer = bus.consume(handling);
       await bus.start();
       await consumer.start();
-      await bus.publish(UserGreetedSchema, greeting, { key: "k" });
+      await bus.publish(GreetedSchema, greeting, { key: "k" });
       await until("the third attempt", () => seen.length === 3);
       assert.deepEqual(
         seen.map(({ context }) => context.attempt),
@@ -258,8 +258,8 @@ for (const [name, enter] of Object.entries(worlds)) {
       const consumer = bus.consume(handling);
       await bus.start();
       await consumer.start();
-      await bus.publish(UserGreetedSchema, { ...greeting, name: "bad" });
-      await bus.publish(UserGreetedSchema, { ...greeting, name: "good" });
+      await bus.publish(GreetedSchema, { ...greeting, name: "bad" });
+      await bus.publish(GreetedSchema, { ...greeting, name: "good" });
       await until("a dead letter", () => bus.states().consumers[0]?.counts.deadLettered === 1);
       assert.deepEqual(names().filter((who) => who === "bad").length, 3);
       assert.ok(names().includes("good"));
@@ -277,7 +277,7 @@ for (const [name, enter] of Object.entries(worlds)) {
       const consumer = bus.consume(handling);
       await bus.start();
       await consumer.start();
-      await bus.publish(UserGreetedSchema, greeting);
+      await bus.publish(GreetedSchema, greeting);
       const [letter] = await deadLettersOf(world);
       assert.deepEqual(letter, { id: seen[0]!.context.id, reason: "rejected", attempts: 1 });
       assert.equal(seen.length, 1);
@@ -293,7 +293,7 @@ for (const [name, enter] of Object.entries(worlds)) {
       await consumer.start();
       const broken = envelopeOf({ body: Buffer.from([0xff]) });
       await bus.send(broken);
-      await bus.publish(UserGreetedSchema, greeting);
+      await bus.publish(GreetedSchema, greeting);
       assert.deepEqual(await deadLettersOf(world), [{ id: broken.id, reason: "undecodable", attempts: 1 }]);
       await until("the good one", () => names().length === 1);
     });
@@ -306,7 +306,7 @@ for (const [name, enter] of Object.entries(worlds)) {
       const consumer = bus.consume(handling);
       await bus.start();
       await consumer.start();
-      await bus.publish(UserGreetedSchema, greeting);
+      await bus.publish(GreetedSchema, greeting);
       const [letter] = await deadLettersOf(world);
       assert.equal(letter?.reason, "attempts_exhausted");
       assert.equal(seen[0]!.context.signal.aborted, true);
@@ -329,7 +329,7 @@ for (const [name, enter] of Object.entries(worlds)) {
       const consumer = bus.consume(handling);
       await bus.start();
       for (let n = 0; n < 100; n++) {
-        await bus.publish(UserGreetedSchema, { ...greeting, name: String(n) }, { key: `k${n % 5}` });
+        await bus.publish(GreetedSchema, { ...greeting, name: String(n) }, { key: `k${n % 5}` });
       }
       await consumer.start();
       await until("all events", () => seen.length >= 100);
@@ -349,13 +349,13 @@ for (const [name, enter] of Object.entries(worlds)) {
       if (world === undefined) return;
       const { bus } = world.bus();
       await bus.start();
-      await assert.rejects(bus.publish(UserGreetedSchema, greeting), {
+      await assert.rejects(bus.publish(GreetedSchema, greeting), {
         code: "unavailable",
         reason: "EVENT_UNROUTABLE",
-        metadata: { routing_key: "user.greeted" },
+        metadata: { routing_key: "testing.greeted" },
       });
       await assert.rejects(bus.send(envelopeOf()), { reason: "EVENT_UNROUTABLE" });
-      await bus.publish(UserCreatedSchema, created);
+      await bus.publish(RegisteredSchema, created);
     });
 
     test("rejects an event whose queue is full, and takes it when there is room", async (t) => {
@@ -369,7 +369,7 @@ for (const [name, enter] of Object.entries(worlds)) {
       let refusal: unknown;
       // RabbitMQ's quorum queues take a few more than the limit before they notice.
       for (; refusal === undefined && taken < 500; taken++) {
-        await bus.publish(UserGreetedSchema, greeting).catch((error: unknown) => {
+        await bus.publish(GreetedSchema, greeting).catch((error: unknown) => {
           refusal = error;
           taken--;
         });
@@ -379,7 +379,7 @@ for (const [name, enter] of Object.entries(worlds)) {
       await consumer.start();
       await until("what was taken", () => seen.length === taken);
       await until("room", () =>
-        bus.publish(UserGreetedSchema, greeting).then(
+        bus.publish(GreetedSchema, greeting).then(
           () => true,
           () => false,
         ),
@@ -390,15 +390,15 @@ for (const [name, enter] of Object.entries(worlds)) {
     test("reads JSON as it reads protobuf, and the original design's bare JSON", async (t) => {
       const world = await enter(t);
       if (world === undefined) return;
-      const { bus } = world.bus({ encoding: "json", routing_key: "user.#" });
+      const { bus } = world.bus({ encoding: "json", routing_key: "testing.#" });
       const { seen, ...handling } = recorder();
       const consumer = bus.consume(handling);
       await bus.start();
       await consumer.start();
-      await bus.publish(UserGreetedSchema, greeting);
+      await bus.publish(GreetedSchema, greeting);
       await bus.send(envelopeOf());
       const body = Buffer.from(JSON.stringify({ type: "hello", ...greeting }));
-      await bus.send(envelopeOf({ type: "", contentType: "application/json", routingKey: "user.hello", body }));
+      await bus.send(envelopeOf({ type: "", contentType: "application/json", routingKey: "testing.hello", body }));
       await until("all three", () => seen.length === 3);
       for (const { event } of seen) assert.deepEqual({ name: event.name, message: event.message }, greeting);
     });
@@ -430,14 +430,14 @@ for (const [name, enter] of Object.entries(worlds)) {
       await two.start();
       for (const consumer of consumers) await consumer.start();
       await until("both to consume", () => [one, two].every(isConsuming));
-      await one.publish(UserGreetedSchema, greeting);
+      await one.publish(GreetedSchema, greeting);
       await until("both to have it", () => first.seen.length === 1 && second.seen.length === 1);
       await consumers[0]!.close();
-      await two.publish(UserGreetedSchema, greeting);
+      await two.publish(GreetedSchema, greeting);
       await until("the other to have it", () => second.seen.length === 2);
       assert.equal(first.seen.length, 1);
       await consumers[1]!.close();
-      await assert.rejects(two.publish(UserGreetedSchema, greeting), { reason: "EVENT_UNROUTABLE" });
+      await assert.rejects(two.publish(GreetedSchema, greeting), { reason: "EVENT_UNROUTABLE" });
     });
 
     test("finishes what runs when a consumer closes, and leaves the rest to another", async (t) => {
@@ -452,7 +452,7 @@ for (const [name, enter] of Object.entries(worlds)) {
       await one.start();
       await two.start();
       await closing.start();
-      for (let n = 0; n < 20; n++) await one.publish(UserGreetedSchema, { ...greeting, name: String(n) });
+      for (let n = 0; n < 20; n++) await one.publish(GreetedSchema, { ...greeting, name: String(n) });
       await until("two to run", () => first.seen.length === 2);
       const closed = closing.close();
       open();
@@ -473,11 +473,11 @@ for (const [name, enter] of Object.entries(worlds)) {
       assert.equal(readiness.state().ready, false);
       await bus.start();
       assert.equal(readiness.state().ready, true);
-      await assert.rejects(bus.publish(UserGreetedSchema, greeting, { key: "k".repeat(256) }), RangeError);
+      await assert.rejects(bus.publish(GreetedSchema, greeting, { key: "k".repeat(256) }), RangeError);
       // The types cannot know: any message may be declared as an event.
-      await assert.rejects(async () => bus.publish(UserSchema, {}), TypeError);
+      await assert.rejects(async () => bus.publish(ItemSchema, {}), TypeError);
       await bus.close();
-      await assert.rejects(bus.publish(UserGreetedSchema, greeting), {
+      await assert.rejects(bus.publish(GreetedSchema, greeting), {
         code: "unavailable",
         reason: "EVENT_BUS_UNAVAILABLE",
       });
@@ -516,7 +516,7 @@ for (const [name, enter] of Object.entries(worlds)) {
       const consumer = bus.consume({ ...handling, guard });
       await bus.start();
       await consumer.start();
-      await bus.publish(UserGreetedSchema, greeting);
+      await bus.publish(GreetedSchema, greeting);
       await until("the event to be handled", () => bus.states().consumers[0]?.counts.handled === 1);
       assert.deepEqual([seen.length, seen[0]?.context.attempt], [1, 1]);
     });

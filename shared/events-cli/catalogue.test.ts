@@ -1,17 +1,21 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
+import { file_book_v1_book_events } from "#gen/book/v1/book_events_pb.ts";
+import { file_order_v1_order_events } from "#gen/order/v1/order_events_pb.ts";
+import { file_user_v1_user_events } from "#gen/user/v1/user_events_pb.ts";
 import { type Catalogue, type CatalogueEvent, catalogueOf } from "./catalogue.ts";
 import { catalogueMarkdown } from "./catalogue-markdown.ts";
 import { buildDescriptorSet } from "./descriptor-set.ts";
 
 const repository = join(import.meta.dirname, "../..");
+const files = [file_book_v1_book_events, file_order_v1_order_events, file_user_v1_user_events];
 
 describe("the catalogue of this repository", () => {
   let catalogue: Catalogue;
   let events: readonly CatalogueEvent[];
   before(async () => {
-    catalogue = catalogueOf(await buildDescriptorSet(repository));
+    catalogue = catalogueOf(await buildDescriptorSet(repository), files);
     events = catalogue.packages.flatMap((one) => one.events);
   });
 

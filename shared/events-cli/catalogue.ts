@@ -2,6 +2,7 @@ import {
   createFileRegistry,
   type DescEnum,
   type DescField,
+  type DescFile,
   type DescMessage,
   fromBinary,
   ScalarType,
@@ -53,11 +54,16 @@ export interface CatalogueType {
   readonly fields: readonly CatalogueField[];
 }
 
-/** @param descriptorSet a google.protobuf.FileDescriptorSet with source info, as `buf build` writes it */
-export function catalogueOf(descriptorSet: Uint8Array): Catalogue {
+/**
+ * @param descriptorSet a google.protobuf.FileDescriptorSet with source info, as `buf build` writes it
+ * @param files the files whose events are listed; events of other files, such as those of tests, are left out
+ */
+export function catalogueOf(descriptorSet: Uint8Array, files: readonly DescFile[]): Catalogue {
   const registry = createFileRegistry(fromBinary(FileDescriptorSetSchema, descriptorSet));
   const commentOf = createCommentReader();
+  const listed = new Set(files.map(({ name }) => name));
   const events = [...registry.files]
+    .filter(({ name }) => listed.has(name))
     .flatMap((file) => [...nestedTypes(file)])
     .filter((type): type is DescMessage => type.kind === "message" && isEvent(type));
   const packages = Map.groupBy(events, ({ file }) => file.proto.package);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { file_user_v1_user_events } from "#gen/user/v1/user_events_pb.ts";
+import { file_testing_v1_testing_events } from "#gen/testing/v1/testing_events_pb.ts";
 import { ConfigError } from "#shared/config";
 import { rabbitmqSection } from "#shared/event-bus";
 import { deadUrl, rabbitmqForTest } from "#shared/testing";
@@ -13,7 +13,7 @@ const nowhere: EventsSetup = {
     user: { rabbitmq: () => rabbitmqSection.parse({ exchange: "e", queue: "user_service_queue" }) },
     gateway: { rabbitmq: () => undefined },
   },
-  files: [file_user_v1_user_events],
+  files: [file_testing_v1_testing_events],
   protoFolder: "/",
 };
 
@@ -169,7 +169,10 @@ describe("for people", () => {
     const { stdout } = await run(`dead-letters list --queue ${one.queue} --limit 1 --url ${one.url}`);
     const [titles, row, more] = stdout.trimEnd().split("\n");
     assert.match(titles!, /^ID +TYPE +REASON +ATTEMPTS +DEAD SINCE +ROUTING KEY +ERROR$/);
-    assert.match(row!, /^a +user\.v1\.UserCreated +attempts_exhausted +6 +2026-.+Z +user\.created +Error: +\[2J red$/);
+    assert.match(
+      row!,
+      /^a +testing\.v1\.Registered +attempts_exhausted +6 +2026-.+Z +testing\.registered +Error: +\[2J red$/,
+    );
     assert.match(more!, /\b1 more\b/);
   });
 
@@ -182,7 +185,7 @@ describe("for people", () => {
     const { stdout } = await run(`dead-letters show --queue ${one.queue} --id a --url ${one.url}`);
     assert.match(stdout, /^id +a$/m);
     assert.match(stdout, /^ {2}x-origin-exchange: bookshop$/m);
-    assert.ok(stdout.endsWith('message (user.v1.UserCreated)\n{\n  "username": "Ada\\u009b"\n}\n'), stdout);
+    assert.ok(stdout.endsWith('message (testing.v1.Registered)\n{\n  "username": "Ada\\u009b"\n}\n'), stdout);
   });
 
   test("topology says what it cannot know", async (t) => {

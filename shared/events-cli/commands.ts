@@ -90,7 +90,7 @@ export function commandsOf(setup: EventsSetup): Readonly<Record<string, Command>
     catalogue: {
       options: [],
       async run() {
-        const catalogue = catalogueOf(await buildDescriptorSet(setup.protoFolder));
+        const catalogue = catalogueOf(await buildDescriptorSet(setup.protoFolder), setup.files);
         return { text: catalogueMarkdown(catalogue), data: catalogue };
       },
     },

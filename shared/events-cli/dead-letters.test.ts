@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { create, toBinary } from "@bufbuild/protobuf";
-import { file_user_v1_user_events, UserCreatedSchema, UserGreetedSchema } from "#gen/user/v1/user_events_pb.ts";
+import { file_testing_v1_testing_events, GreetedSchema, RegisteredSchema } from "#gen/testing/v1/testing_events_pb.ts";
 import { createEventBus, RejectedEventError } from "#shared/event-bus";
 import { createReadiness } from "#shared/lifecycle";
 import { rabbitmqForTest, recordLog, until } from "#shared/testing";
@@ -10,7 +10,7 @@ import { dropDeadLetters, listDeadLetters, redriveDeadLetters, showDeadLetter } 
 import { deadLetter, type QueueForTest, queueForTest } from "./test-support.ts";
 import { decoderOf } from "./whole-dead-letter.ts";
 
-const decode = decoderOf([file_user_v1_user_events]);
+const decode = decoderOf([file_testing_v1_testing_events]);
 
 async function put(one: QueueForTest, ids: readonly string[]): Promise<void> {
   await Promise.all(ids.map((id) => one.put(one.deadLetterQueue, deadLetter(id))));
@@ -33,7 +33,7 @@ describe("listing dead letters", () => {
     assert.ok(time !== null && !Number.isNaN(Date.parse(time)));
     assert.deepEqual(rest, {
       id: "a",
-      type: "user.v1.UserCreated",
+      type: "testing.v1.Registered",
       reason: "attempts_exhausted",
       by: "consumer",
       attempts: 6,
@@ -41,7 +41,7 @@ describe("listing dead letters", () => {
       error: "Error: no such shelf",
       deadSince: "2026-01-02T03:04:05.678Z",
       exchange: "bookshop",
-      routingKey: "user.created",
+      routingKey: "testing.registered",
       source: "user-service",
       key: "ada",
     });
@@ -102,10 +102,10 @@ describe("showing a dead letter", () => {
     if (one === undefined) return;
     await one.declare();
     const greeting = { name: "Ada", message: "Hello Ada!" };
-    const type = UserGreetedSchema.typeName;
+    const type = GreetedSchema.typeName;
     const json = "application/json";
     const bodies = {
-      protobuf: toBinary(UserGreetedSchema, { $typeName: type, ...greeting }),
+      protobuf: toBinary(GreetedSchema, { $typeName: type, ...greeting }),
       json: JSON.stringify(greeting),
       bare: JSON.stringify({ type: "hello", ...greeting }),
     };
@@ -129,7 +129,7 @@ describe("showing a dead letter", () => {
     });
     await one.put(one.deadLetterQueue, envelope);
     const { headers, properties } = await showDeadLetter(one.broker, { queue: one.queue, id: "x", decode });
-    assert.equal(headers["x-origin-routing-key"], "user.created");
+    assert.equal(headers["x-origin-routing-key"], "testing.registered");
     assert.deepEqual(headers["list"], [1, { a: true }]);
     assert.equal(properties["correlationId"], "c");
     assert.equal(properties["contentType"], "application/protobuf");
@@ -176,7 +176,7 @@ describe("redriving", () => {
       "cloudEvents:source": "user-service",
       "cloudEvents:partitionkey": "ada",
       "x-origin-exchange": "bookshop",
-      "x-origin-routing-key": "user.created",
+      "x-origin-routing-key": "testing.registered",
       tenant: "t",
     });
     assert.equal(message.id, "a");
@@ -268,9 +268,9 @@ describe("redriving", () => {
     t.after(() => bus.close());
     let handled = 0;
     const consumer = bus.consume({
-      events: [UserCreatedSchema],
+      events: [RegisteredSchema],
       handlers: {
-        "user.v1.UserCreated"() {
+        "testing.v1.Registered"() {
           handled++;
           throw new RejectedEventError("never");
         },
@@ -278,8 +278,8 @@ describe("redriving", () => {
     });
     t.after(() => consumer.close());
     await bus.start();
-    const created = create(UserCreatedSchema, { userId: "0197f0c4-8a2b-7c3d-9e4f-2f1d0c9e4b00", username: "ada" });
-    const body = Buffer.from(toBinary(UserCreatedSchema, created));
+    const created = create(RegisteredSchema, { userId: "0197f0c4-8a2b-7c3d-9e4f-2f1d0c9e4b00", username: "ada" });
+    const body = Buffer.from(toBinary(RegisteredSchema, created));
     await Promise.all(numbered(250).map((id) => one.put(one.deadLetterQueue, deadLetter(id), body)));
     await consumer.start();
     assert.deepEqual(await redriveDeadLetters(one.broker, one), { done: 250, of: 250 });
@@ -288,7 +288,7 @@ describe("redriving", () => {
     const { deadLetters } = await listDeadLetters(one.broker, { queue: one.queue, limit: 1_000 });
     assert.deepEqual(new Set(idsOf(deadLetters)), new Set(numbered(250)));
     assert.deepEqual(new Set(deadLetters.map(({ reason }) => reason)), new Set(["rejected"]));
-    assert.deepEqual(new Set(deadLetters.map(({ routingKey }) => routingKey)), new Set(["user.created"]));
+    assert.deepEqual(new Set(deadLetters.map(({ routingKey }) => routingKey)), new Set(["testing.registered"]));
   });
 
   test("leaves what the work queue does not take, and says why", async (t) => {
@@ -333,7 +333,13 @@ describe("what RabbitMQ itself has made a dead letter", () => {
     const { exchange } = one.config;
     const channel = await one.broker.channel();
     await channel.confirmSelect();
-    const envelope = { exchange, routingKey: "user.created", messageId: "m", durable: true, headers: { tenant: "t" } };
+    const envelope = {
+      exchange,
+      routingKey: "testing.registered",
+      messageId: "m",
+      durable: true,
+      headers: { tenant: "t" },
+    };
     await channel.basicPublish(envelope, Buffer.of(10, 1, 65));
     await channel.close();
     // As two consumers that die of it.
@@ -350,20 +356,24 @@ describe("what RabbitMQ itself has made a dead letter", () => {
       { reason, by, attempts, deaths },
       { reason: "delivery_limit", by: "broker", attempts: 1, deaths: 1 },
     );
-    assert.deepEqual({ origin, routingKey }, { origin: exchange, routingKey: "user.created" });
+    assert.deepEqual({ origin, routingKey }, { origin: exchange, routingKey: "testing.registered" });
     assert.ok(Math.abs(Date.parse(deadSince!) - Date.now()) < 60_000);
 
     assert.deepEqual(await redriveDeadLetters(one.broker, { queue: one.queue, id: "m" }), { done: 1, of: 1 });
     const [message] = await one.take(one.queue);
     const { "x-delivery-count": _count, ...headers } = message!.headers;
-    assert.deepEqual(headers, { tenant: "t", "x-origin-exchange": exchange, "x-origin-routing-key": "user.created" });
+    assert.deepEqual(headers, {
+      tenant: "t",
+      "x-origin-exchange": exchange,
+      "x-origin-routing-key": "testing.registered",
+    });
   });
 
   test("in a later attempt keeps where it was published, and how many attempts it had", async (t) => {
     const one = await queueForTest(t, await rabbitmqForTest(t), { delivery_limit: 1 });
     if (one === undefined) return;
     await one.declare();
-    const origin = { "x-origin-exchange": "bookshop", "x-origin-routing-key": "user.created", "x-attempt": 3 };
+    const origin = { "x-origin-exchange": "bookshop", "x-origin-routing-key": "testing.registered", "x-attempt": 3 };
     await one.put(one.queue, { messageId: "m", headers: origin });
     for (let i = 0; i < 2; i++) {
       const dying = await one.broker.channel();
@@ -375,7 +385,7 @@ describe("what RabbitMQ itself has made a dead letter", () => {
     const { reason, attempts, exchange, routingKey } = deadLetters[0]!;
     assert.deepEqual(
       { reason, attempts, exchange, routingKey },
-      { reason: "delivery_limit", attempts: 3, exchange: "bookshop", routingKey: "user.created" },
+      { reason: "delivery_limit", attempts: 3, exchange: "bookshop", routingKey: "testing.registered" },
     );
   });
 });

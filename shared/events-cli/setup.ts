@@ -8,7 +8,7 @@ export type Env = Readonly<Record<string, string | undefined>>;
 /** The system whose events they are. */
 export interface EventsSetup {
   readonly services: Readonly<Record<string, EventsService>>;
-  /** Those that declare events. */
+  /** The files that declare its events: what the catalogue lists, and dead letters are decoded by. */
   readonly files: readonly DescFile[];
   /** Where buf.yaml is. */
   readonly protoFolder: string;

@@ -67,7 +67,7 @@ export async function queueForTest(
     deadLetterQueue: `${queue}.dead`,
     config,
     async declare() {
-      const definition = { queue, bindingKeys: ["user.#"], retryDelaysMs: config.retry.delaysMs };
+      const definition = { queue, bindingKeys: ["testing.#"], retryDelaysMs: config.retry.delaysMs };
       const { exchange: declaration, queues, bindings } = topologyOf(definition, config);
       await channel.exchangeDeclare(declaration);
       for (const declared of queues) await channel.queueDeclare(declared);
@@ -103,7 +103,7 @@ export async function queueForTest(
 export function deadLetter(id: string, more: Envelope = {}): Envelope {
   return {
     messageId: id,
-    type: "user.v1.UserCreated",
+    type: "testing.v1.Registered",
     contentType: "application/protobuf",
     ...more,
     headers: {
@@ -111,7 +111,7 @@ export function deadLetter(id: string, more: Envelope = {}): Envelope {
       "cloudEvents:source": "user-service",
       "cloudEvents:partitionkey": "ada",
       [HEADERS.originExchange]: "bookshop",
-      [HEADERS.originRoutingKey]: "user.created",
+      [HEADERS.originRoutingKey]: "testing.registered",
       [HEADERS.attempt]: 6,
       [HEADERS.deadReason]: "attempts_exhausted",
       [HEADERS.deadError]: "Error: no such shelf",

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { StockReservedSchema } from "#gen/book/v1/book_events_pb.ts";
-import { UserCreatedSchema } from "#gen/user/v1/user_events_pb.ts";
+import { CountedSchema, RegisteredSchema } from "#gen/testing/v1/testing_events_pb.ts";
 import { rabbitmqForTest } from "#shared/testing";
 import { queueForTest } from "./test-support.ts";
 import { topologyReport } from "./topology-report.ts";
@@ -68,13 +67,13 @@ test("another connection's own queue cannot be looked at", async (t) => {
 });
 
 test("bindings are the configured key, and those of handled events that it does not take", async (t) => {
-  const one = await queueForTest(t, await rabbitmqForTest(t), { routing_key: "user.#" });
+  const one = await queueForTest(t, await rabbitmqForTest(t), { routing_key: "testing.registered.#" });
   if (one === undefined) return;
-  const handles = [UserCreatedSchema, StockReservedSchema];
+  const handles = [RegisteredSchema, CountedSchema];
   const { bindings } = await topologyReport(one.broker, { config: one.config, handles });
   const { exchange } = one.config;
   assert.deepEqual(
     bindings,
-    ["user.#", "book.stock.reserved"].map((routingKey) => ({ exchange, queue: one.queue, routingKey })),
+    ["testing.registered.#", "testing.counted"].map((routingKey) => ({ exchange, queue: one.queue, routingKey })),
   );
 });

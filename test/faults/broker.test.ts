@@ -5,7 +5,7 @@ import { type TestContext, test } from "node:test";
 import { fromBinary } from "@bufbuild/protobuf";
 import { sql } from "kysely";
 import { Connection } from "rabbitmq-client";
-import { UserGreetedSchema } from "#gen/user/v1/user_events_pb.ts";
+import { GreetedSchema } from "#gen/testing/v1/testing_events_pb.ts";
 import { createEventBus, rabbitmqSection } from "#shared/event-bus";
 import { createReadiness } from "#shared/lifecycle";
 import { postgresForTest, silent, until, within } from "#shared/testing";
@@ -39,7 +39,7 @@ test("1: of what is published while the broker is killed, every confirmed event 
   const config = rabbitmqSection.parse(rabbitmq);
   const bus = createEventBus({ config, source: "shop", logger: silent, readiness: createReadiness() });
   t.after(() => bus.close());
-  bus.consume({ events: [UserGreetedSchema], handlers: { "user.v1.UserGreeted": () => {} } });
+  bus.consume({ events: [GreetedSchema], handlers: { "testing.v1.Greeted": () => {} } });
   await bus.start();
   await broker.settled();
   const attempted = new Set<string>();
@@ -49,7 +49,7 @@ test("1: of what is published while the broker is killed, every confirmed event 
     for (let n = 0; !stopped; n++) {
       const name = `${from}-${n}`;
       attempted.add(name);
-      await bus.publish(UserGreetedSchema, { name, message: "" }).then(
+      await bus.publish(GreetedSchema, { name, message: "" }).then(
         () => confirmed.add(name),
         () => {},
       );
@@ -75,7 +75,7 @@ test("1: of what is published while the broker is killed, every confirmed event 
   const { promise: all, resolve } = Promise.withResolvers<void>();
   let left = messageCount;
   rabbit.createConsumer({ queue, noAck: true, queueOptions: { queue, passive: true } }, ({ body }) => {
-    present.add(fromBinary(UserGreetedSchema, body as Buffer).name);
+    present.add(fromBinary(GreetedSchema, body as Buffer).name);
     if (--left === 0) resolve();
   });
   await within(all, "all messages", 60_000);
@@ -129,7 +129,7 @@ test("15: under a memory alarm consumers drain, publishing fails in time, the ou
 
   await broker.ctl("set_vm_memory_high_watermark", "0.00001");
   // The broker tells a publisher that it is blocked when it publishes.
-  const publishing = shop.bus.publish(UserGreetedSchema, { name: "direct", message: "" });
+  const publishing = shop.bus.publish(GreetedSchema, { name: "direct", message: "" });
   await within(assert.rejects(publishing, { reason: "EVENT_BUS_UNAVAILABLE" }), "a publish to fail");
   await until("the connection to be blocked", () =>
     shop.bus.states().connections.some(({ name, state }) => name === "publish" && state === "blocked"),
@@ -169,7 +169,7 @@ test("an event that is larger than the broker takes holds back its own key, and 
   const { db } = shop.database;
   const large = { name: "large", message: "x".repeat(30_000) };
   for (let n = 0; n < 50; n++) await shop.sell(`k${n % 10}-${n}`, `k${n % 10}`);
-  await shop.outbox.add(db, UserGreetedSchema, large, { key: "k3" });
+  await shop.outbox.add(db, GreetedSchema, large, { key: "k3" });
   for (let n = 50; n < 100; n++) await shop.sell(`k${n % 10}-${n}`, `k${n % 10}`);
   shop.outbox.start();
   await until("all but its key", async () => (await shop.outbox.state()).pending === 6, 60_000);

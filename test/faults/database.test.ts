@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { sql, type Transaction } from "kysely";
-import { UserGreetedSchema } from "#gen/user/v1/user_events_pb.ts";
+import { GreetedSchema } from "#gen/testing/v1/testing_events_pb.ts";
 import { startTcpProxy, until } from "#shared/testing";
 import { assertDeliveredOnce, assertOrderPerKey, delivered } from "./support/audit.ts";
 import type { Shop, Tables } from "./support/shop.ts";
@@ -13,7 +13,7 @@ import { enterWorld } from "./support/world.ts";
 /** A sale in a transaction of the test's. */
 async function sellIn(tx: Transaction<Tables>, { outbox }: Shop, name: string, key: string): Promise<void> {
   await tx.insertInto("sales").values({ name }).execute();
-  await outbox.add(tx, UserGreetedSchema, { name, message: "" }, { key });
+  await outbox.add(tx, GreetedSchema, { name, message: "" }, { key });
 }
 
 test("6: what is rolled back is not published, and what is committed is", async (t) => {

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import { UserCreatedSchema } from "#gen/user/v1/user_events_pb.ts";
+import { RegisteredSchema } from "#gen/testing/v1/testing_events_pb.ts";
 import { collectGarbage, postgresForTest, rabbitmqForTest, startTcpProxy, until, within } from "#shared/testing";
 import { assertDeliveredOnce } from "./support/audit.ts";
 import { createShop, type ShopOptions } from "./support/shop.ts";
@@ -76,7 +76,7 @@ test("3: a link that is silent is given up within its heartbeats, no promise han
   await shop.sell("before");
   await assertDeliveredOnce(shop.database.db, 1);
   proxy.stall();
-  const publishing = shop.bus.publish(UserCreatedSchema, {
+  const publishing = shop.bus.publish(RegisteredSchema, {
     userId: "0197f0c4-8a2b-7c3d-9e4f-2f1d0c9e4b00",
     username: "nobody's",
   });
@@ -130,7 +130,7 @@ test("26: a broker that is down at the start is no reason not to start, and show
   const component = () => shop.readiness.state().components.find(({ name }) => name === "event bus");
   assert.equal(component()?.ready, false);
   await shop.sell("early");
-  const publishing = shop.bus.publish(UserCreatedSchema, {
+  const publishing = shop.bus.publish(RegisteredSchema, {
     userId: "0197f0c4-8a2b-7c3d-9e4f-2f1d0c9e4b00",
     username: "nobody's",
   });

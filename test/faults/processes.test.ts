@@ -5,7 +5,7 @@ import process from "node:process";
 import { after, test } from "node:test";
 import { fromBinary } from "@bufbuild/protobuf";
 import { sql } from "kysely";
-import { UserGreetedSchema } from "#gen/user/v1/user_events_pb.ts";
+import { GreetedSchema } from "#gen/testing/v1/testing_events_pb.ts";
 import { until } from "#shared/testing";
 import { killPrograms } from "../support/service-process.ts";
 import { assertDeliveredOnce, assertDeliveredOnceBut, assertOrderPerKey, delivered } from "./support/audit.ts";
@@ -26,7 +26,7 @@ async function relayAll(shop: Shop): Promise<void> {
 }
 
 function nameIn(body: Buffer): string {
-  return fromBinary(UserGreetedSchema, body).name;
+  return fromBinary(GreetedSchema, body).name;
 }
 
 const countsOf = (shop: Shop) => shop.bus.states().consumers[0]!.counts;

@@ -8,7 +8,7 @@ import { type TestContext, test } from "node:test";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { sql } from "kysely";
 import type { Envelope } from "rabbitmq-client";
-import { UserGreetedSchema } from "#gen/user/v1/user_events_pb.ts";
+import { GreetedSchema } from "#gen/testing/v1/testing_events_pb.ts";
 import { RejectedEventError } from "#shared/event-bus";
 import { recordLog, until, within } from "#shared/testing";
 import { repository } from "../support/service-process.ts";
@@ -17,13 +17,13 @@ import type { Shop } from "./support/shop.ts";
 import { enterWorld, type World } from "./support/world.ts";
 
 const EVENT: Envelope = {
-  routingKey: "user.greeted",
-  type: "user.v1.UserGreeted",
+  routingKey: "testing.greeted",
+  type: "testing.v1.Greeted",
   contentType: "application/protobuf",
 };
 
 function bodyOf(name: string): Buffer {
-  return Buffer.from(toBinary(UserGreetedSchema, create(UserGreetedSchema, { name })));
+  return Buffer.from(toBinary(GreetedSchema, create(GreetedSchema, { name })));
 }
 
 const countsOf = (shop: Shop) => shop.bus.states().consumers[0]!.counts;
@@ -126,7 +126,7 @@ test("12: a handler that throws gets the event after each of the delays, then it
     assert.equal(headers?.["x-dead-letter-error"], `Error: attempt 4 of ${name}`);
     assert.equal(headers?.["x-attempt"], 4);
     assert.equal(headers?.["x-origin-exchange"], world.exchange);
-    assert.equal(headers?.["x-origin-routing-key"], "user.greeted");
+    assert.equal(headers?.["x-origin-routing-key"], "testing.greeted");
     assert.equal(headers?.["cloudEvents:partitionkey"], name[0]);
     assert.deepEqual([contentType, type], [EVENT.contentType, EVENT.type]);
   }
@@ -155,8 +155,8 @@ test("13: what cannot be read is a dead letter as it came, what is of an unknown
     nothing: [{ ...EVENT, contentType: json }, Buffer.alloc(0)],
   };
   const unknown: Record<string, [Envelope, Buffer]> = {
-    "user.v1.UserForgotten": [{ ...EVENT, type: "user.v1.UserForgotten" }, Buffer.from([0xff])],
-    "user.forgotten": [{ ...EVENT, type: "", contentType: json }, Buffer.from('{"type":"user.forgotten"}')],
+    "testing.v1.Forgotten": [{ ...EVENT, type: "testing.v1.Forgotten" }, Buffer.from([0xff])],
+    "testing.forgotten": [{ ...EVENT, type: "", contentType: json }, Buffer.from('{"type":"testing.forgotten"}')],
   };
   let sold = 0;
   for (const [messageId, [envelope, body]] of Object.entries({ ...unreadable, ...unknown })) {
@@ -179,7 +179,7 @@ test("13: what cannot be read is a dead letter as it came, what is of an unknown
   }
   for (const type of Object.keys(unknown)) {
     // Bare JSON says its type inside.
-    const event_type = type === "user.forgotten" ? "" : type;
+    const event_type = type === "testing.forgotten" ? "" : type;
     const [warning] = log.matching({ msg: "event of an unknown type acknowledged", event_type });
     assert.equal(warning?.level, "warn", type);
   }
@@ -194,7 +194,7 @@ function bytesOf(body: unknown): Buffer {
 }
 
 function nameIn(body: Buffer): string {
-  return fromBinary(UserGreetedSchema, body).name;
+  return fromBinary(GreetedSchema, body).name;
 }
 
 /** `npm run events -- dead-letters redrive`, killed after the test at the latest. */

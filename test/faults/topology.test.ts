@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { Connection } from "rabbitmq-client";
-import { UserGreetedSchema } from "#gen/user/v1/user_events_pb.ts";
+import { GreetedSchema } from "#gen/testing/v1/testing_events_pb.ts";
 import { createEventBus, rabbitmqSection, TopologyError } from "#shared/event-bus";
 import { createReadiness } from "#shared/lifecycle";
 import { postgresForTest, rabbitmqForTest, silent, until, within } from "#shared/testing";
@@ -83,7 +83,7 @@ test("18: a queue that is declared otherwise fails the start loudly, within a bo
   await rabbit.queueDeclare({ queue, durable: true, arguments: { "x-queue-type": "classic" } });
   const config = rabbitmqSection.parse({ url, exchange, queue, connect_timeout: "5s" });
   const bus = createEventBus({ config, source: "shop", logger: silent, readiness: createReadiness() });
-  bus.consume({ events: [UserGreetedSchema], handlers: { "user.v1.UserGreeted": () => {} } });
+  bus.consume({ events: [GreetedSchema], handlers: { "testing.v1.Greeted": () => {} } });
   await within(
     assert.rejects(bus.start(), (error: unknown) => {
       assert.ok(error instanceof TopologyError);

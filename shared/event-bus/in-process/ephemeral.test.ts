@@ -1,21 +1,21 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create, toBinary } from "@bufbuild/protobuf";
-import { UserGreetedSchema } from "#gen/user/v1/user_events_pb.ts";
+import { GreetedSchema } from "#gen/testing/v1/testing_events_pb.ts";
 import { createReadiness } from "#shared/lifecycle";
 import { silent, within } from "#shared/testing";
 import { createEventBus, createInProcessBroker, type EventEnvelope, rabbitmqSection } from "../index.ts";
 
 const envelope = (id: string): EventEnvelope => ({
   id,
-  type: UserGreetedSchema.typeName,
+  type: GreetedSchema.typeName,
   source: "test",
   timeMs: Date.now(),
   key: "",
-  routingKey: "user.greeted",
+  routingKey: "testing.greeted",
   mustBeRouted: false,
   contentType: "application/protobuf",
-  body: toBinary(UserGreetedSchema, create(UserGreetedSchema, { name: id })),
+  body: toBinary(GreetedSchema, create(GreetedSchema, { name: id })),
   context: {},
 });
 
@@ -28,10 +28,10 @@ test("an ephemeral queue that goes leaves nobody waiting for what it had not han
   const handled: string[] = [];
   const first = Promise.withResolvers<void>();
   const consumer = replica.consume({
-    events: [UserGreetedSchema],
+    events: [GreetedSchema],
     ephemeral: true,
     handlers: {
-      async "user.v1.UserGreeted"({ name }) {
+      async "testing.v1.Greeted"({ name }) {
         handled.push(name);
         await first.promise;
       },

@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import { UserGreetedSchema } from "#gen/user/v1/user_events_pb.ts";
+import { GreetedSchema } from "#gen/testing/v1/testing_events_pb.ts";
 import { createReadiness } from "#shared/lifecycle";
 import { silent, until } from "#shared/testing";
 import { rabbitmqSection } from "../config.ts";
@@ -13,7 +13,7 @@ import { createInProcessBroker } from "./broker.ts";
 import { createInProcessBus } from "./bus.ts";
 
 const envelope = createEnvelope(
-  eventTypeOf(UserGreetedSchema),
+  eventTypeOf(GreetedSchema),
   { name: "Ada", message: "" },
   { source: "test", encoding: "protobuf" },
 );
@@ -27,7 +27,7 @@ async function start(t: TestContext, handle: () => Promise<void> | void) {
     retry: { delays: ["1h"] },
   });
   const bus = createInProcessBus({ config, source: "test", broker, logger: silent, readiness: createReadiness() });
-  const consumer = bus.consume({ events: [UserGreetedSchema], handlers: { "user.v1.UserGreeted": handle } });
+  const consumer = bus.consume({ events: [GreetedSchema], handlers: { "testing.v1.Greeted": handle } });
   t.after(() => broker.close());
   t.after(() => bus.close());
   await bus.start();
@@ -84,5 +84,5 @@ test("an event that had no attempt is not sent when its consumer closes, nor whe
 
 test("a published event is not waited for: its publisher may be the handler that it waits for", async (t) => {
   const { bus } = await start(t, () => {});
-  await bus.publish(UserGreetedSchema, { name: "Ada", message: "" });
+  await bus.publish(GreetedSchema, { name: "Ada", message: "" });
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, type TestContext, test } from "node:test";
 import { sql } from "kysely";
-import { UserGreetedSchema } from "#gen/user/v1/user_events_pb.ts";
+import { GreetedSchema } from "#gen/testing/v1/testing_events_pb.ts";
 import { type CallContext, runInCall, startTrace } from "#shared/call-context";
 import type { Database } from "#shared/database";
 import { databaseForTest, postgresForTest, silent, until } from "#shared/testing";
@@ -56,7 +56,7 @@ for (const [engine, locate] of Object.entries(engines)) {
     }
 
     const greet = (outbox: Outbox, db: Database<Tables>["db"], name: string, key?: string) =>
-      outbox.add(db, UserGreetedSchema, { name, message: "" }, key === undefined ? {} : { key });
+      outbox.add(db, GreetedSchema, { name, message: "" }, key === undefined ? {} : { key });
     const isEmpty = (outbox: Outbox) => async () => (await outbox.state()).pending === 0;
 
     test("publishes what is committed, as it was added, and forgets it", async (t) => {
@@ -78,10 +78,10 @@ for (const [engine, locate] of Object.entries(engines)) {
       assert.deepEqual(
         { type, source, key, routingKey, mustBeRouted, contentType },
         {
-          type: "user.v1.UserGreeted",
+          type: "testing.v1.Greeted",
           source: "test",
           key: "k",
-          routingKey: "user.greeted",
+          routingKey: "testing.greeted",
           mustBeRouted: true,
           contentType: "application/protobuf",
         },
@@ -148,7 +148,7 @@ for (const [engine, locate] of Object.entries(engines)) {
       const database = await open(t);
       if (database === undefined) return;
       const bus = scriptedBus(({ key }) => {
-        if (key === "bad") throw unroutable("user.greeted");
+        if (key === "bad") throw unroutable("testing.greeted");
       });
       const outbox = outboxOn(t, database, bus, { pollMs: 10 });
       for (const name of ["1", "2"]) await greet(outbox, database.db, name, "bad");

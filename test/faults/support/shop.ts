@@ -1,7 +1,7 @@
 import type { Transaction } from "kysely";
 import { sql } from "kysely";
 import { pino } from "pino";
-import { UserGreetedSchema } from "#gen/user/v1/user_events_pb.ts";
+import { GreetedSchema } from "#gen/testing/v1/testing_events_pb.ts";
 import { afterCommit, createDatabase, type Database, databaseSection, type Migration } from "#shared/database";
 import {
   createEventBus,
@@ -117,15 +117,15 @@ export function createShop(options: ShopOptions): Shop {
       await db.transaction().execute(async (tx) => {
         await tx.insertInto("sales").values({ name }).execute();
         if (options.onCommitted !== undefined) await afterCommit(tx, options.onCommitted);
-        await outbox.add(tx, UserGreetedSchema, { name, message: "" }, key === undefined ? {} : { key });
+        await outbox.add(tx, GreetedSchema, { name, message: "" }, key === undefined ? {} : { key });
       });
     },
     deliver(handle = () => {}) {
       const consumer = bus.consume({
-        events: [UserGreetedSchema],
+        events: [GreetedSchema],
         guard: inbox,
         handlers: {
-          async "user.v1.UserGreeted"({ name }, context) {
+          async "testing.v1.Greeted"({ name }, context) {
             await handle(name, context);
             const { id, attempt, tx } = context;
             // `sequence` is the database's.
