@@ -1,60 +1,70 @@
 import type { ComponentReadiness } from "#shared/lifecycle";
 import type { Logger } from "#shared/logging";
-import { databaseUnavailable, inOneLine, isOutage } from "./errors.ts";
+import { createBackoff, sleep } from "#shared/timing";
+import { databaseUnavailable, inOneLine, isOutage, MigrationWaiting } from "./errors.ts";
 
-/** Brings the database up, watches it, and knows whether it may be used. */
+/** Brings the database up, watches it, and tells whether it can be used. */
 export interface Availability {
-  /** Begins, in the background. Once only, more calls do nothing. */
+  /** Starts in the background. Later calls have no effect. */
   start(): void;
-  /** Resolves when the database may be used; rejects with the signal's reason, or when it is stopped. */
+  /** Resolves when the database can be used; rejects with the signal's reason, or when the availability is stopped. */
   ready(signal?: AbortSignal): Promise<void>;
-  /** @throws DomainError DATABASE_UNAVAILABLE unless the database may be used */
+  /** @throws DatabaseUnavailableError unless the database can be used */
   assertReady(): void;
-  /** Something went wrong with a connection: look at once. */
+  /** Probes at once, because a connection failed. */
   suspect(): void;
-  /** Ends the watch, and what it is about to do. */
+  /** Runs `prepare` again, because it has more to check. */
+  prepareAgain(): void;
+  /** Ends the watch and the work that it has begun. */
   stop(): Promise<void>;
 }
 
 export interface AvailabilityOptions {
-  /** Once, before the first use: repeated until it succeeds. */
+  /** Called before the first use, again and again until it succeeds. */
   readonly prepare: (signal: AbortSignal) => Promise<void>;
-  /** Then, at the interval: rejects when the database is away; false tells nothing. */
+  /** Called at the interval after that: rejects when the database is away; false proves nothing. */
   readonly probe: () => Promise<boolean>;
   readonly probeIntervalMs: number;
   readonly component: ComponentReadiness;
   readonly logger: Logger;
 }
 
-const FIRST_RETRY_MS = 100;
-const LONGEST_RETRY_MS = 5_000;
+/** While the reason stays the same, a waiting migration is logged once in this time. */
+const WAITING_LOG_INTERVAL_MS = 60_000;
 
 export function createAvailability(options: AvailabilityOptions): Availability {
   const { prepare, probe, component, logger } = options;
   const stopping = new AbortController();
   const waiting = new Set<() => void>();
+  const outageBackoff = createBackoff({ initialMs: 100, maxMs: 5_000 });
+  // Each attempt holds up the running version for up to the migration's lock timeout: they become rare.
+  const lockBackoff = createBackoff({ initialMs: 1_000, maxMs: 15_000 });
   let usable = false;
-  /** Why it may not be used. */
+  let prepared = false;
+  /** Why the database cannot be used. */
   let trouble: unknown = new Error("not started");
+  let waitingLoggedAtMs = Number.NEGATIVE_INFINITY;
   let running: Promise<void> | undefined;
-  let wake: (() => void) | undefined;
+  let pausing: AbortController | undefined;
 
   async function run(): Promise<void> {
-    let prepared = false;
-    let failures = 0;
     while (!stopping.signal.aborted) {
+      const isPreparing = !prepared;
       try {
-        if (!prepared) {
-          await prepare(stopping.signal);
+        if (isPreparing) {
           prepared = true;
+          await prepare(stopping.signal);
           up();
         } else if (await probe()) up();
-        failures = 0;
-        await pause(options.probeIntervalMs, true);
+        outageBackoff.reset();
+        lockBackoff.reset();
+        if (prepared) await pause(options.probeIntervalMs);
       } catch (error) {
         if (stopping.signal.aborted) return;
+        if (isPreparing) prepared = false;
+        const backoff = error instanceof MigrationWaiting && error.holdsUpOthers ? lockBackoff : outageBackoff;
         down(error);
-        await pause(retryDelay(failures++), false);
+        await pause(backoff.next());
       }
     }
   }
@@ -69,28 +79,25 @@ export function createAvailability(options: AvailabilityOptions): Availability {
 
   function down(error: unknown): void {
     const reason = describe(error);
-    const news = usable || reason !== describe(trouble);
+    const isNews = usable || reason !== describe(trouble);
     usable = false;
     trouble = error;
     component.notReady(reason);
-    // An outage passes and is told once. Anything else, a faulty migration say, waits for somebody to act.
-    if (!isOutage(error)) logger.error({ err: error }, "database cannot be used");
-    else if (news) logger.warn({ err: error }, "database away, retrying");
+    if (error instanceof MigrationWaiting) {
+      if (!isNews && performance.now() - waitingLoggedAtMs < WAITING_LOG_INTERVAL_MS) return;
+      waitingLoggedAtMs = performance.now();
+      logger[error.holdsUpOthers ? "warn" : "info"]({ reason }, "database migration waits");
+    } else if (!isOutage(error)) {
+      // It does not pass by itself, a faulty migration for example.
+      logger.error({ err: error }, "database cannot be used");
+    } else if (isNews) logger.warn({ err: error }, "database away, retrying");
   }
 
-  function pause(ms: number, wakeable: boolean): Promise<void> {
-    if (stopping.signal.aborted) return Promise.resolve();
-    return new Promise((resolve) => {
-      const done = () => {
-        clearTimeout(timer);
-        stopping.signal.removeEventListener("abort", done);
-        wake = undefined;
-        resolve();
-      };
-      const timer = setTimeout(done, ms);
-      stopping.signal.addEventListener("abort", done, { once: true });
-      if (wakeable) wake = done;
-    });
+  async function pause(ms: number): Promise<void> {
+    if (stopping.signal.aborted) return;
+    pausing = new AbortController();
+    await sleep(ms, pausing.signal);
+    pausing = undefined;
   }
 
   return {
@@ -120,12 +127,20 @@ export function createAvailability(options: AvailabilityOptions): Availability {
       if (stopping.signal.aborted) throw closed();
       if (!usable) throw databaseUnavailable("the database is not available", trouble);
     },
-    suspect: () => wake?.(),
+    suspect() {
+      // A database that is away is looked for with growing pauses anyway.
+      if (usable) pausing?.abort();
+    },
+    prepareAgain() {
+      prepared = false;
+      pausing?.abort();
+    },
     async stop() {
       if (stopping.signal.aborted) return;
       usable = false;
       component.notReady("closed");
       stopping.abort();
+      pausing?.abort();
       await running;
     },
   };
@@ -135,13 +150,7 @@ function closed(): Error {
   return databaseUnavailable("the database is closed");
 }
 
-/** The innermost of what is ours says most: which host, which refusal. */
+/** The cause of an outage says most: which host, which refusal. */
 function describe(error: unknown): string {
   return isOutage(error) && error.cause !== undefined ? inOneLine(error.cause) : inOneLine(error);
-}
-
-/** Doubles from 100 ms to 5 s, less up to a fifth, so that replicas do not all come at once. */
-function retryDelay(failures: number): number {
-  const delay = Math.min(FIRST_RETRY_MS * 2 ** Math.min(failures, 10), LONGEST_RETRY_MS);
-  return delay * (1 - Math.random() / 5);
 }

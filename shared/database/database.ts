@@ -6,9 +6,11 @@ import { withCommitHooks } from "./after-commit.ts";
 import { type Availability, createAvailability } from "./availability.ts";
 import { type DatabaseConfig, embeddedLocation } from "./config.ts";
 import { createEmbedded, type Embedded } from "./embedded.ts";
-import type { Engine } from "./engine.ts";
+import { type Engine, onOneConnection } from "./engine.ts";
 import { migrate } from "./migrate.ts";
+import { OriginPlugin } from "./origin.ts";
 import { createPostgresEngine } from "./postgres.ts";
+import { assertTables, type RequiredTables } from "./required-tables.ts";
 
 /** One service's tables: a schema of its own in a PostgreSQL, or in an embedded PGlite. */
 export interface Database<Tables> {
@@ -51,12 +53,17 @@ export function createDatabase<Tables>(options: DatabaseOptions): Database<Table
   if (!/^[a-z_][a-z0-9_]{0,62}$/.test(schema)) throw new TypeError(`createDatabase: ${schema} is not lower snake case`);
   const engine = embedded ?? openEngine(config, schema, () => availability.suspect());
   const logger = options.logger.child({ database: engine.name, schema });
+  const required = new Set<RequiredTables>();
 
   const availability: Availability = createAvailability({
     async prepare(signal) {
-      const { applied, unknown } = await engine.exclusively((db) => migrate(db, schema, migrations), signal);
+      const { applied, unknown } = await engine.exclusively(
+        (db) => migrate(db.withPlugin(origin), schema, migrations),
+        signal,
+      );
       if (applied.length > 0) logger.info({ migrations: applied }, "database migrated");
       if (unknown.length > 0) logger.warn({ migrations: unknown }, "database is ahead of this version");
+      if (required.size > 0) await onOneConnection(prepared, (db) => assertTables(db, schema, required));
     },
     probe: () => engine.probe(),
     probeIntervalMs: config.probeIntervalMs,
@@ -74,10 +81,24 @@ export function createDatabase<Tables>(options: DatabaseOptions): Database<Table
   }
   let closing: Promise<void> | undefined;
 
+  const prepared = engine.createDialect(schema, () => {});
+  const origin = new OriginPlugin({
+    schema,
+    session: engine.session,
+    limits: engine.limits,
+    probe: () =>
+      engine.probe().then(
+        () => true,
+        () => false,
+      ),
+    requireTables(more) {
+      required.add(more);
+      availability.prepareAgain();
+    },
+  });
   const dialect = withCommitHooks(engine.createDialect(schema, availability.assertReady));
   return {
-    // The search path is for plain SQL. Builders name the schema, since a pooler between may lose the path.
-    db: new Kysely<Tables>({ dialect }).withSchema(schema),
+    db: new Kysely<Tables>({ dialect, plugins: [origin] }),
     start: availability.start,
     ready: availability.ready,
     close() {

@@ -101,6 +101,8 @@ export function createEmbedded(location: EmbeddedLocation, sessionTimeoutMs: num
 
   return {
     name: location === "memory" ? "PGlite in memory" : `PGlite in ${location.folder}`,
+    session,
+    limits: { statementTimeoutMs: Number.POSITIVE_INFINITY, idleInTransactionTimeoutMs: Number.POSITIVE_INFINITY },
     createDialect,
     exclusively(work, signal) {
       signal.throwIfAborted();

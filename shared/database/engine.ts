@@ -1,9 +1,13 @@
 import { type Dialect, Kysely } from "kysely";
+import type { DatabaseLimits } from "./origin.ts";
 
 /** What is under a Database: PostgreSQL with its pool, or an embedded PGlite. Whoever opened it closes it. */
 export interface Engine {
   /** For logs; holds no secret. */
   readonly name: string;
+  /** The one session of an embedded database. */
+  readonly session?: object | undefined;
+  readonly limits: DatabaseLimits;
   /**
    * A dialect over this engine's connections; there may be many. Every failure that is an outage comes out of it as a
    * DomainError `unavailable`.

@@ -9,18 +9,43 @@ const UNIQUE_VIOLATION = "23505";
 const QUERY_CANCELED = "57014";
 const LOCK_NOT_AVAILABLE = "55P03";
 
+/**
+ * Failure to reach this process's own database. Only this module creates it, so that the error of a peer or of a handler
+ * with the same reason is never taken for an outage.
+ */
+class DatabaseUnavailableError extends DomainError {}
+
+/** A migration that waits for a lock, or for another replica's migration; it is tried again. */
+export class MigrationWaiting extends Error {
+  /** Whether the attempt has made the running version wait too. */
+  readonly holdsUpOthers: boolean;
+
+  constructor(message: string, holdsUpOthers: boolean, cause?: unknown) {
+    super(message, { cause });
+    this.holdsUpOthers = holdsUpOthers;
+  }
+}
+
 /** `message` may reach callers: it names no host. The cause does, and is logged. */
 export function databaseUnavailable(message: string, cause?: unknown): DomainError {
-  return new DomainError("unavailable", DATABASE_UNAVAILABLE, message, cause === undefined ? {} : { cause });
+  return new DatabaseUnavailableError(
+    "unavailable",
+    DATABASE_UNAVAILABLE,
+    message,
+    cause === undefined ? {} : { cause },
+  );
 }
 
 export function databaseTimeout(cause: unknown): DomainError {
   return new DomainError("unavailable", DATABASE_TIMEOUT, "the database took too long", { cause });
 }
 
-/** Whether the error says that the database is away, as opposed to a fault in what was asked. */
+/**
+ * Whether the error says that this process's own database is away. An error of another origin with the reason
+ * DATABASE_UNAVAILABLE is not one: neither a peer's, nor a handler's.
+ */
 export function isOutage(error: unknown): error is DomainError {
-  return error instanceof DomainError && error.reason === DATABASE_UNAVAILABLE;
+  return error instanceof DatabaseUnavailableError;
 }
 
 /** Whether PostgreSQL's own error means that this connection is of no more use. */

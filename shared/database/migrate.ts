@@ -14,7 +14,7 @@ export interface MigrateResult {
  * Makes the schema and applies what is missing, in the order of the names: all of it or none, in one transaction. The
  * migrations' unqualified names mean the schema, in Kysely's builders and in plain SQL.
  *
- * @param db one connection that nobody else migrates at the same time
+ * @param db one connection, alone in migrating, whose builders name the schema
  * @throws Error that names the migration, with its cause; an outage as it is
  */
 export async function migrate(
@@ -27,7 +27,7 @@ export async function migrate(
   // Kysely refuses a database that is ahead. Then a service could not be rolled back to the version before a migration.
   const later = unknown.map((name) => [name, { up: neverRuns }] as const);
   const migrator = new Migrator({
-    db: db.withSchema(schema),
+    db,
     provider: { getMigrations: async () => Object.fromEntries([...known, ...later]) },
     migrationTableSchema: schema,
   });

@@ -82,6 +82,7 @@ export function createPostgresEngine(options: PostgresOptions): Engine {
 
   return {
     name: describePostgres(config.url),
+    limits: { statementTimeoutMs: config.statementTimeoutMs, idleInTransactionTimeoutMs: IDLE_IN_TRANSACTION_MS },
 
     createDialect: (_, admit) => dialectOver(() => lend(admit)),
 

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { after, type TestContext } from "node:test";
-import { sql } from "kysely";
+import { Kysely, sql } from "kysely";
 import pg from "pg";
 import { pino } from "pino";
 import {
@@ -65,18 +65,21 @@ export async function databaseForTest<Tables>(
 ): Promise<Database<Tables>> {
   const { migrations, url, settings } = options;
   const schema = `test_${randomUUID().replaceAll("-", "")}`;
+  const embedded = url === undefined ? await embeddedForTest() : undefined;
   const database = createDatabase<Tables>({
     config: databaseConfig({ ...settings, url: url ?? "pglite:memory" }),
     schema,
     migrations,
     logger: pino({ level: "silent" }),
     readiness: createReadiness(),
-    ...(url === undefined && { embedded: await embeddedForTest() }),
+    ...(embedded !== undefined && { embedded }),
   });
   database.start();
   t.after(async () => {
-    if (url === undefined) await sql`drop schema ${sql.id(schema)} cascade`.execute(database.db);
     await database.close();
+    if (embedded === undefined) return;
+    const db = new Kysely<unknown>({ dialect: embedded.createDialect("public", () => {}) });
+    await sql`drop schema ${sql.id(schema)} cascade`.execute(db);
   });
   await database.ready(AbortSignal.timeout(20_000));
   return database;
