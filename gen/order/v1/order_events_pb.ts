@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file order/v1/order_events.proto.
  */
 export const file_order_v1_order_events: GenFile = /*@__PURE__*/
-  fileDesc("ChtvcmRlci92MS9vcmRlcl9ldmVudHMucHJvdG8SCG9yZGVyLnYxItEBCgtPcmRlclBsYWNlZBIaCghvcmRlcl9pZBgBIAEoCUIIukgFcgOwAQESGQoHdXNlcl9pZBgCIAEoCUIIukgFcgOwAQESdwoFaXRlbXMYAyADKAsyFC5vcmRlci52MS5QbGFjZWRJdGVtQlK6SE+6AUcKFGl0ZW1zLmJvb2tfaWQudW5pcXVlEg5lYWNoIGJvb2sgb25jZRofdGhpcy5tYXAoaSwgaS5ib29rX2lkKS51bmlxdWUoKZIBAggBOhLyoRkOCgxvcmRlci5wbGFjZWQiQgoKUGxhY2VkSXRlbRIZCgdib29rX2lkGAEgASgJQgi6SAVyA7ABARIZCghxdWFudGl0eRgCIAEoBUIHukgEGgIoASJgCg5PcmRlckNvbmZpcm1lZBIaCghvcmRlcl9pZBgBIAEoCUIIukgFcgOwAQESGQoHdXNlcl9pZBgCIAEoCUIIukgFcgOwAQE6F/KhGRMKD29yZGVyLmNvbmZpcm1lZBABIpcBCg5PcmRlckNhbmNlbGxlZBIaCghvcmRlcl9pZBgBIAEoCUIIukgFcgOwAQESGQoHdXNlcl9pZBgCIAEoCUIIukgFcgOwAQESNQoGcmVhc29uGAMgASgOMhsub3JkZXIudjEuT3JkZXJDYW5jZWxSZWFzb25CCLpIBYIBAhABOhfyoRkTCg9vcmRlci5jYW5jZWxsZWQQAWIGcHJvdG8z", [file_buf_validate_validate, file_meridian_v1_events, file_order_v1_order]);
+  fileDesc("ChtvcmRlci92MS9vcmRlcl9ldmVudHMucHJvdG8SCG9yZGVyLnYxItEBCgtPcmRlclBsYWNlZBIaCghvcmRlcl9pZBgBIAEoCUIIukgFcgOwAQESGQoHdXNlcl9pZBgCIAEoCUIIukgFcgOwAQESdwoFaXRlbXMYAyADKAsyFC5vcmRlci52MS5QbGFjZWRJdGVtQlK6SE+6AUcKFGl0ZW1zLmJvb2tfaWQudW5pcXVlEg5lYWNoIGJvb2sgb25jZRofdGhpcy5tYXAoaSwgaS5ib29rX2lkKS51bmlxdWUoKZIBAggBOhLyoRkOCgxvcmRlci5wbGFjZWQiQgoKUGxhY2VkSXRlbRIZCgdib29rX2lkGAEgASgJQgi6SAVyA7ABARIZCghxdWFudGl0eRgCIAEoBUIHukgEGgIoASJgCg5PcmRlckNvbmZpcm1lZBIaCghvcmRlcl9pZBgBIAEoCUIIukgFcgOwAQESGQoHdXNlcl9pZBgCIAEoCUIIukgFcgOwAQE6F/KhGRMKD29yZGVyLmNvbmZpcm1lZBABIk4KE09yZGVyVGltZW91dEVsYXBzZWQSGgoIb3JkZXJfaWQYASABKAlCCLpIBXIDsAEBOhvyoRkXChVvcmRlci50aW1lb3V0X2VsYXBzZWQiugEKDk9yZGVyQ2FuY2VsbGVkEhoKCG9yZGVyX2lkGAEgASgJQgi6SAVyA7ABARIZCgd1c2VyX2lkGAIgASgJQgi6SAVyA7ABARI1CgZyZWFzb24YAyABKA4yGy5vcmRlci52MS5PcmRlckNhbmNlbFJlYXNvbkIIukgFggECEAESIwoFaXRlbXMYBCADKAsyFC5vcmRlci52MS5QbGFjZWRJdGVtOhXyoRkRCg9vcmRlci5jYW5jZWxsZWRiBnByb3RvMw", [file_buf_validate_validate, file_meridian_v1_events, file_order_v1_order]);
 
 /**
  * An order is stored, and its books are to be set aside. Ordered by order_id.
@@ -100,7 +100,32 @@ export const OrderConfirmedSchema: GenMessage<OrderConfirmed> = /*@__PURE__*/
   messageDesc(file_order_v1_order_events, 2);
 
 /**
- * An order will not be delivered. Ordered by order_id.
+ * The time in which an order's books have to be set aside has elapsed.
+ * order-service adds it for itself when it stores the order, and it is
+ * published then. Ordered by order_id. Since 0.3.
+ *
+ * @generated from message order.v1.OrderTimeoutElapsed
+ */
+export type OrderTimeoutElapsed = Message<"order.v1.OrderTimeoutElapsed"> & {
+  /**
+   * A UUID, version 7.
+   *
+   * @generated from field: string order_id = 1;
+   */
+  orderId: string;
+};
+
+/**
+ * Describes the message order.v1.OrderTimeoutElapsed.
+ * Use `create(OrderTimeoutElapsedSchema)` to create a new message.
+ */
+export const OrderTimeoutElapsedSchema: GenMessage<OrderTimeoutElapsed> = /*@__PURE__*/
+  messageDesc(file_order_v1_order_events, 3);
+
+/**
+ * An order will not be delivered. When it has timed out, books may be set aside
+ * for it, now or later: they are to be given back. It is published again when
+ * StockReserved comes for an order that has timed out. Ordered by order_id.
  *
  * @generated from message order.v1.OrderCancelled
  */
@@ -121,6 +146,13 @@ export type OrderCancelled = Message<"order.v1.OrderCancelled"> & {
    * @generated from field: order.v1.OrderCancelReason reason = 3;
    */
   reason: OrderCancelReason;
+
+  /**
+   * What was ordered. Since 0.3.
+   *
+   * @generated from field: repeated order.v1.PlacedItem items = 4;
+   */
+  items: PlacedItem[];
 };
 
 /**
@@ -128,5 +160,5 @@ export type OrderCancelled = Message<"order.v1.OrderCancelled"> & {
  * Use `create(OrderCancelledSchema)` to create a new message.
  */
 export const OrderCancelledSchema: GenMessage<OrderCancelled> = /*@__PURE__*/
-  messageDesc(file_order_v1_order_events, 3);
+  messageDesc(file_order_v1_order_events, 4);
 

@@ -41,8 +41,9 @@ export const UserCreatedSchema: GenMessage<UserCreated> = /*@__PURE__*/
   messageDesc(file_user_v1_user_events, 0);
 
 /**
- * SayHello has greeted somebody. It is stored right after the answer, which
- * does not wait for it: a crash in between loses it. Ordered by name.
+ * SayHello has greeted by a name. It is stored right after the response, which
+ * does not wait for it: a crash in between loses it, and so does an overload.
+ * Ordered by name.
  *
  * @generated from message user.v1.UserGreeted
  */
