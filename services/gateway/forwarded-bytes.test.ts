@@ -138,7 +138,9 @@ test("a compressed message is read, and what nobody knows in it stays", async (t
 });
 
 test("the message of a call that is repeated stays the same to the byte", async (t) => {
-  const { service, url } = await gatewayBefore(t, { service: { retry: { max: 2, backoff: "1ms" } } });
+  const { service, url } = await gatewayBefore(t, {
+    service: { methods: { "user.v1.UserService/SayHello": { retry: { max: 2, backoff: "1ms" } } } },
+  });
   service.answers = [{ status: "14" }, { status: "14" }, oddHello];
   const { call } = await connectHttp2(t, url);
   const answer = await call(PATH, { "content-type": grpc.contentType }, grpc.body(oddAda));

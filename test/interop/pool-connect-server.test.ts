@@ -178,7 +178,7 @@ for (const variant of VARIANTS) {
           },
         });
       },
-      { retry: { max: 3, backoff: "1h", timeout: "2h" } },
+      { methods: { "user.v1.UserService/SayHello": { retry: { max: 3, backoff: "1h", timeout: "2h" } } } },
     );
     const answer = await within(users.sayHello({ name: "Ada" }, { timeoutMs: 10_000 }));
     assert.equal(answer.message, "Hello Ada!");
@@ -197,9 +197,9 @@ for (const variant of VARIANTS) {
       variant,
       (router) => {
         router.service(UserService, {
-          async sayHello(_, { signal, requestHeader }) {
+          async getUser(_, { signal, requestHeader }) {
             attempts.push(requestHeader.get("grpc-previous-rpc-attempts"));
-            if (attempts.length === 3) return { message: "third" };
+            if (attempts.length === 3) return { user: { id: "third" } };
             signals.push(signal);
             return new Promise(() => {});
           },
@@ -207,7 +207,7 @@ for (const variant of VARIANTS) {
       },
       { hedge: { delay: "20ms", max: 2 } },
     );
-    assert.equal((await within(users.sayHello({ name: "Ada" }))).message, "third");
+    assert.equal((await within(users.getUser({ id: "1" }))).user?.id, "third");
     // Over HTTP/1.1 each has a connection of its own, and may overtake another.
     assert.deepEqual(new Set(attempts), new Set([null, "1", "2"]));
     await until("the server to see it", () => signals.every(({ aborted }) => aborted));
@@ -221,18 +221,18 @@ for (const variant of VARIANTS) {
       variant,
       (router) => {
         router.service(UserService, {
-          sayHello({ name }) {
+          getUser({ id }) {
             calls++;
-            if (name === "fatal") throw new ConnectError("no", Code.InvalidArgument);
+            if (id === "fatal") throw new ConnectError("no", Code.InvalidArgument);
             if (calls === 1) throw busy();
-            return { message: "second" };
+            return { user: { id: "second" } };
           },
         });
       },
       { hedge: { delay: "1h", max: 1 }, timeout: "2h" },
     );
-    assert.equal((await within(users.sayHello({ name: "Ada" }))).message, "second");
-    assert.equal((await within(refusalOf(users.sayHello({ name: "fatal" })))).code, "InvalidArgument");
+    assert.equal((await within(users.getUser({ id: "1" }))).user?.id, "second");
+    assert.equal((await within(refusalOf(users.getUser({ id: "fatal" })))).code, "InvalidArgument");
     assert.equal(calls, 3);
   });
 

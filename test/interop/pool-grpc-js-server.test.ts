@@ -20,12 +20,13 @@ const users = loadService("user/v1/user.proto", "user.v1.UserService");
 const orders = loadService("order/v1/order.proto", "order.v1.OrderService");
 const certificates = makeCertificates();
 
-type Unary = grpc.handleUnaryCall<{ name: string }, object>;
+type Unary<Request = { name: string }> = grpc.handleUnaryCall<Request, object>;
 type Watch = grpc.handleServerStreamingCall<{ id: string }, object>;
 
 interface Handlers {
   readonly SayHello?: Unary;
   readonly CreateUser?: Unary;
+  readonly GetUser?: Unary<{ id: string }>;
   readonly WatchOrder?: Watch;
 }
 
@@ -50,8 +51,17 @@ async function startServer(t: TestContext, handlers: Handlers, { options, creden
   return `127.0.0.1:${port}`;
 }
 
-function startPool(t: TestContext, service: { address: string | string[]; [key: string]: unknown }) {
-  const config = grpcClientsSection.parse({ services: [{ name: "peer", ...service }] });
+interface PeerSection {
+  readonly address: string | string[];
+  readonly retry?: object;
+  readonly [key: string]: unknown;
+}
+
+/** SayHello is not idempotent: it is retried by a policy of its own. */
+function startPool(t: TestContext, service: PeerSection) {
+  const { retry } = service;
+  const methods = retry === undefined ? {} : { "user.v1.UserService/SayHello": { retry } };
+  const config = grpcClientsSection.parse({ services: [{ name: "peer", methods, ...service }] });
   const { logger, lines } = recordLog("debug");
   const pool = createTransportPool(config, { logger, caller: "test", closeTimeoutMs: 0 });
   t.after(() => pool.close());
@@ -209,16 +219,16 @@ test("a server sees that its caller has left, that the deadline is over, and tha
 test("of hedged attempts the first answer is taken, and the server sees the end of the others", async (t) => {
   const ended = new Set<string>();
   const attempts: string[] = [];
-  const SayHello: Unary = (call, respond) => {
+  const GetUser: Unary<{ id: string }> = (call, respond) => {
     const attempt = String(call.metadata.get("grpc-previous-rpc-attempts")[0] ?? "0");
     attempts.push(attempt);
-    if (attempt === "2") respond(null, { message: "third" });
+    if (attempt === "2") respond(null, { user: { id: "third" } });
     // Also emitted when a call has ended well.
     else call.on("cancelled", () => ended.add(attempt));
   };
-  const address = await startServer(t, { SayHello });
+  const address = await startServer(t, { GetUser });
   const { users: client, pool } = startPool(t, { address, hedge: { delay: "20ms", max: 2 } });
-  assert.equal((await within(client.sayHello({ name: "Ada" }))).message, "third");
+  assert.equal((await within(client.getUser({ id: "1" }))).user?.id, "third");
   assert.deepEqual(attempts, ["0", "1", "2"]);
   await until("the server to see it", () => ended.size === 2);
   await until("no open call", () => pool.states()[0]?.openCalls === 0);
