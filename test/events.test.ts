@@ -104,7 +104,7 @@ test("every event of the catalogue can be shown", { timeout: 120_000 }, async (t
   if (rabbitmq === undefined) return;
   const { packages } = await json<Catalogue>("catalogue");
   const names = packages.flatMap((one) => one.events.map(({ name }) => name));
-  assert.equal(names.length, 7);
+  assert.equal(names.length, 8);
   const { queue, bury } = await queues(t, rabbitmq);
   for (const type of names) {
     await bury([type], type);
