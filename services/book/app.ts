@@ -11,7 +11,7 @@ import { bookConsumers, bookEvents } from "./events.ts";
 import { migrations } from "./migrations.ts";
 import { ordersOfOrderService } from "./peers.ts";
 import { type BookTables, createBookRepository } from "./repository.ts";
-import { createReserve } from "./reservations.ts";
+import { createRelease, createReserve } from "./reservations.ts";
 import { bookRoutes } from "./routes.ts";
 
 /** What several services in one process share, and tests replace. */
@@ -71,6 +71,7 @@ export function createBookApp(config: BookConfig, overrides: BookAppOverrides = 
     bus,
     inbox,
     reserveIn: (tx) => createReserve({ repository: createBookRepository(tx, events), logger }),
+    releaseIn: (tx) => createRelease({ repository: createBookRepository(tx, events), logger }),
   });
   const server = createServer({ config: config.server, logger, readiness, routes: bookRoutes(books) });
   const admin = createAdminServer({ config: config.admin, logger, pages: { "/debug/pool": () => pool.states() } });

@@ -2,7 +2,7 @@ import { v7 as uuid } from "uuid";
 import { DomainError } from "#shared/errors";
 import type { Logger } from "#shared/logging";
 import { createRecommender, type Orders } from "./recommender.ts";
-import type { PlacedOrder, Reservation } from "./reservations.ts";
+import type { OrderedBooks, Reservation } from "./reservations.ts";
 
 export interface Book {
   readonly id: string;
@@ -28,8 +28,15 @@ export interface BookRepository {
   findAll(ids: readonly string[]): Promise<Book[]>;
   /** Of all authors, or of one. */
   findNewestInStock(filter: { author?: string; except: readonly string[] }): Promise<Book | undefined>;
-  /** Takes all of the order's books out of the stock, or none of them. The second time it answers what the first did. */
-  reserve(order: PlacedOrder): Promise<Reservation>;
+  /** Takes all of the order's books out of the stock, or none of them. The second time it returns what the first did. */
+  reserve(order: OrderedBooks): Promise<Reservation>;
+  /**
+   * Puts the order's books back into the stock, if they are reserved. From then on the order is RELEASED, and a later
+   * `reserve` takes nothing.
+   *
+   * @returns whether they were reserved
+   */
+  release(order: OrderedBooks): Promise<boolean>;
   /** Oldest first. @throws DomainError PAGE_TOKEN_INVALID */
   list(page: { size: number; token: string }): Promise<BookPage>;
 }

@@ -11,7 +11,8 @@ import {
   StockReservedSchema,
 } from "#gen/book/v1/book_events_pb.ts";
 import { BookService } from "#gen/book/v1/book_pb.ts";
-import { OrderPlacedSchema } from "#gen/order/v1/order_events_pb.ts";
+import { OrderCancelledSchema, OrderPlacedSchema } from "#gen/order/v1/order_events_pb.ts";
+import { OrderCancelReason } from "#gen/order/v1/order_pb.ts";
 import { currentCall } from "#shared/call-context";
 import {
   createEventBus,
@@ -87,6 +88,18 @@ async function newBook(client: Client<typeof BookService>, stock: number): Promi
 const stockOf = async (client: Client<typeof BookService>, id: string) => (await client.getBook({ id })).book?.stock;
 
 type Line = readonly [bookId: string, quantity: number];
+
+/** An OrderCancelled as it lies in a queue. */
+function cancelled(orderId: string, ...lines: readonly Line[]): EventEnvelope {
+  const items = lines.map(([bookId, quantity]) => ({ bookId, quantity }));
+  const event = { orderId, userId: randomUUID(), reason: OrderCancelReason.TIMED_OUT, items };
+  return {
+    ...placed(orderId, ...lines),
+    type: OrderCancelledSchema.typeName,
+    routingKey: "order.cancelled",
+    body: toBinary(OrderCancelledSchema, create(OrderCancelledSchema, event)),
+  };
+}
 
 /** An OrderPlaced as it lies in a queue. */
 function placed(orderId: string, ...lines: readonly Line[]): EventEnvelope {
@@ -167,4 +180,33 @@ test("of many orders at the same moment as many are reserved as there are books"
   assert.equal(heard.filter(({ event }) => event.$typeName === "book.v1.StockReserved").length, 7);
   assert.deepEqual([await stockOf(client, one), await stockOf(client, two)], [0, 0]);
   assert.deepEqual(broker.deadLetters("book_service_queue"), []);
+});
+
+describe("an order that is cancelled", () => {
+  test("gives its books back once, however often it comes", async (t) => {
+    const { orders, log, client } = await start(t);
+    const [one, two] = [await newBook(client, 5), await newBook(client, 2)];
+    const [orderId, lines] = [uuid(), [[one, 3] as const, [two, 2] as const]];
+    await orders.bus.send(placed(orderId, ...lines));
+    await orders.heard([orderId], 1);
+    assert.deepEqual([await stockOf(client, one), await stockOf(client, two)], [2, 0]);
+    const event = cancelled(orderId, ...lines);
+    await Promise.all([event, event, cancelled(orderId, ...lines)].map((copy) => orders.bus.send(copy)));
+    await log.line({ level: "info", msg: "stock released", order_id: orderId });
+    assert.deepEqual([await stockOf(client, one), await stockOf(client, two)], [5, 2]);
+    assert.equal(log.matching({ msg: "stock released" }).length, 1);
+  });
+
+  test("before it was handled takes none of its books when it comes, and nothing is announced", async (t) => {
+    const { orders, log, client } = await start(t);
+    const book = await newBook(client, 5);
+    const [orderId, last] = [uuid(), uuid()];
+    await orders.bus.send(cancelled(orderId, [book, 3]));
+    await orders.bus.send(placed(orderId, [book, 3]));
+    await log.line({ level: "info", msg: "order was cancelled before", order_id: orderId });
+    await orders.bus.send(placed(last, [book, 1]));
+    await orders.heard([last], 1);
+    assert.deepEqual(await orders.heard([orderId], 0), []);
+    assert.equal(await stockOf(client, book), 4);
+  });
 });

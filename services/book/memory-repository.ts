@@ -1,6 +1,6 @@
 import { decodePageToken, encodePageToken } from "#shared/database";
 import type { Book, BookRepository } from "./books.ts";
-import type { PlacedOrder, Reservation } from "./reservations.ts";
+import type { OrderedBooks, Reservation } from "./reservations.ts";
 
 /** For tests. It keeps the contract in repository.test.ts, and announces nothing. */
 export function createMemoryRepository(): BookRepository {
@@ -8,16 +8,18 @@ export function createMemoryRepository(): BookRepository {
   const byRequestId = new Map<string, Book>();
   const reservations = new Map<string, Reservation>();
 
-  function take({ items }: PlacedOrder): Reservation {
+  function add(bookId: string, quantity: number): void {
+    const index = books.findIndex(({ id }) => id === bookId);
+    const book = books[index];
+    if (book !== undefined) books[index] = { ...book, stock: book.stock + quantity, updatedAt: new Date() };
+  }
+
+  function take({ items }: OrderedBooks): Reservation {
     for (const { bookId, quantity } of items) {
       const available = books.find(({ id }) => id === bookId)?.stock ?? 0;
       if (available < quantity) return { outcome: "REJECTED", bookId, requested: quantity, available };
     }
-    for (const { bookId, quantity } of items) {
-      const index = books.findIndex(({ id }) => id === bookId);
-      const book = books[index];
-      if (book !== undefined) books[index] = { ...book, stock: book.stock - quantity, updatedAt: new Date() };
-    }
+    for (const { bookId, quantity } of items) add(bookId, -quantity);
     return { outcome: "RESERVED" };
   }
 
@@ -40,6 +42,13 @@ export function createMemoryRepository(): BookRepository {
       const reservation = reservations.get(order.id) ?? take(order);
       reservations.set(order.id, reservation);
       return reservation;
+    },
+    async release({ id, items }) {
+      const before = reservations.get(id);
+      if (before?.outcome !== "REJECTED") reservations.set(id, { outcome: "RELEASED" });
+      if (before?.outcome !== "RESERVED") return false;
+      for (const { bookId, quantity } of items) add(bookId, quantity);
+      return true;
     },
     async list({ size, token }) {
       const [from] = decodePageToken("books", token, ["int4"]) ?? [0];

@@ -9,7 +9,7 @@ import type { Book, BookRepository } from "./books.ts";
 import { createMemoryRepository } from "./memory-repository.ts";
 import { migrations } from "./migrations.ts";
 import { type BookEvents, type BookTables, createBookRepository } from "./repository.ts";
-import type { PlacedOrder } from "./reservations.ts";
+import type { OrderedBooks } from "./reservations.ts";
 
 const unheard: BookEvents = { reserved: async () => {}, rejected: async () => {} };
 
@@ -39,7 +39,7 @@ const bookOf = (title: string, fields: Partial<Book> = {}): Book => {
 };
 
 /** So many of each book. */
-const orderOf = (...lines: [book: Pick<Book, "id">, quantity: number][]): PlacedOrder => ({
+const orderOf = (...lines: [book: Pick<Book, "id">, quantity: number][]): OrderedBooks => ({
   id: uuid(),
   items: lines.map(([{ id }, quantity]) => ({ bookId: id, quantity })),
 });
@@ -182,6 +182,47 @@ for (const [name, open] of Object.entries(implementations)) {
       const answers = await Promise.all(orders.map((order) => repository.reserve(order)));
       assert.equal(answers.filter(({ outcome }) => outcome === "RESERVED").length, 20);
       assert.deepEqual(await stockOf(repository, ...books), [0, 0, 0, 0]);
+    });
+
+    contract("a reserved order that is released gives its books back, once", async (repository) => {
+      const [one, two] = [await store(repository, bookOf("one", { stock: 5 })), await store(repository, bookOf("two"))];
+      const before = await stockOf(repository, one, two);
+      const order = orderOf([two, 1], [one, 3]);
+      await repository.reserve(order);
+      const answers = await Promise.all(Array.from({ length: 8 }, () => repository.release(order)));
+      assert.equal(answers.filter((released) => released).length, 1);
+      assert.deepEqual(await stockOf(repository, one, two), before);
+      assert.deepEqual(await repository.reserve(order), { outcome: "RELEASED" });
+      assert.deepEqual(await stockOf(repository, one, two), before);
+    });
+
+    contract("an order that is released before it is reserved takes nothing", async (repository) => {
+      const book = await store(repository, bookOf("one", { stock: 5 }));
+      const order = orderOf([book, 3]);
+      assert.equal(await repository.release(order), false);
+      assert.deepEqual(await repository.reserve(order), { outcome: "RELEASED" });
+      assert.deepEqual(await stockOf(repository, book), [5]);
+    });
+
+    contract("an order that was rejected has nothing to give back", async (repository) => {
+      const book = await store(repository, bookOf("one", { stock: 1 }));
+      const order = orderOf([book, 2]);
+      const shortage = { outcome: "REJECTED", bookId: book.id, requested: 2, available: 1 };
+      assert.deepEqual(await repository.reserve(order), shortage);
+      assert.equal(await repository.release(order), false);
+      assert.deepEqual(await repository.reserve(order), shortage);
+      assert.deepEqual(await stockOf(repository, book), [1]);
+    });
+
+    contract("orders that are reserved and released at the same moment keep the stock whole", async (repository) => {
+      const books: Book[] = [];
+      for (let n = 0; n < 4; n++) books.push(await store(repository, bookOf(`book ${n}`, { stock: 100 })));
+      const [a, b, c, d] = books as [Book, Book, Book, Book];
+      const orders = Array.from({ length: 16 }, (_, n) =>
+        n % 2 === 0 ? orderOf([a, 1], [b, 2], [c, 3], [d, 4]) : orderOf([d, 4], [c, 3], [b, 2], [a, 1]),
+      );
+      await Promise.all(orders.flatMap((order) => [repository.reserve(order), repository.release(order)]));
+      assert.deepEqual(await stockOf(repository, ...books), [100, 100, 100, 100]);
     });
 
     contract("pages hold every book once, oldest first, and the last has no token", async (repository) => {

@@ -2,7 +2,7 @@ import { type Kysely, type Selectable, sql, type Transaction } from "kysely";
 import { validate as isUuid } from "uuid";
 import { decodePageToken, encodePageToken, inTransaction, violatedConstraint } from "#shared/database";
 import type { Book, BookRepository } from "./books.ts";
-import type { PlacedOrder, Reservation, Shortage } from "./reservations.ts";
+import type { OrderedBooks, Reservation, Shortage } from "./reservations.ts";
 
 export interface BookTables {
   books: {
@@ -16,7 +16,7 @@ export interface BookTables {
     created_at: Date;
     updated_at: Date;
   };
-  /** What became of each order. */
+  /** What became of each order. An order that was cancelled before its books were set aside is RELEASED too. */
   reservations: {
     order_id: string;
     outcome: Reservation["outcome"];
@@ -34,7 +34,7 @@ export interface BookEvents {
   rejected(tx: Transaction<BookTables>, orderId: string, shortage: Shortage): Promise<void>;
 }
 
-/** Every reservation is announced by `events`, a repeated one again. On a transaction it works in that one. */
+/** Publishes every reservation by `events`, a repeated one again. On a transaction it works in that one. */
 export function createBookRepository(db: Kysely<BookTables>, events: BookEvents): BookRepository {
   async function findBy(column: "id" | "request_id", value: string): Promise<Book | undefined> {
     const row = await db.selectFrom("books").selectAll().where(column, "=", value).executeTakeFirst();
@@ -81,10 +81,28 @@ export function createBookRepository(db: Kysely<BookTables>, events: BookEvents)
 
     reserve(order) {
       return inTransaction(db, async (tx) => {
-        const reservation = (await isFirst(tx, order.id)) ? await take(tx, order) : await reservationOf(tx, order.id);
+        const isNew = await record(tx, order.id, "RESERVED");
+        const reservation = isNew ? await take(tx, order) : await reservationOf(tx, order.id);
         if (reservation.outcome === "RESERVED") await events.reserved(tx, order.id);
-        else await events.rejected(tx, order.id, reservation);
+        else if (reservation.outcome === "REJECTED") await events.rejected(tx, order.id, reservation);
         return reservation;
+      });
+    },
+
+    release(order) {
+      return inTransaction(db, async (tx) => {
+        if (await record(tx, order.id, "RELEASED")) return false;
+        const row = await tx
+          .updateTable("reservations")
+          .set({ outcome: "RELEASED" })
+          .where("order_id", "=", order.id)
+          .where("outcome", "=", "RESERVED")
+          .returning("order_id")
+          .executeTakeFirst();
+        if (row === undefined) return false;
+        await lockedStock(tx, order);
+        await addToStock(tx, order, 1);
+        return true;
       });
     },
 
@@ -104,11 +122,20 @@ export function createBookRepository(db: Kysely<BookTables>, events: BookEvents)
   };
 }
 
-/** The row comes before the outcome: a copy of the order that is handled elsewhere waits here until that is known. */
-async function isFirst(tx: Transaction<BookTables>, orderId: string): Promise<boolean> {
+/**
+ * Adds the order's row, unless there is one. The row comes before the outcome is known: what another transaction does
+ * for the same order waits here for that.
+ *
+ * @returns whether it was added
+ */
+async function record(
+  tx: Transaction<BookTables>,
+  orderId: string,
+  outcome: "RESERVED" | "RELEASED",
+): Promise<boolean> {
   const row = await tx
     .insertInto("reservations")
-    .values({ order_id: orderId, outcome: "RESERVED", created_at: new Date() })
+    .values({ order_id: orderId, outcome, created_at: new Date() })
     .onConflict((conflict) => conflict.column("order_id").doNothing())
     .returning("order_id")
     .executeTakeFirst();
@@ -117,27 +144,20 @@ async function isFirst(tx: Transaction<BookTables>, orderId: string): Promise<bo
 
 async function reservationOf(tx: Transaction<BookTables>, orderId: string): Promise<Reservation> {
   const row = await tx.selectFrom("reservations").selectAll().where("order_id", "=", orderId).executeTakeFirstOrThrow();
-  if (row.outcome === "RESERVED") return { outcome: "RESERVED" };
+  const { outcome } = row;
+  if (outcome !== "REJECTED") return { outcome };
   return {
-    outcome: "REJECTED",
+    outcome,
     bookId: row.book_id ?? "",
     requested: row.requested ?? 0,
     available: row.available ?? 0,
   };
 }
 
-/** All of the order's books, or none. */
-async function take(tx: Transaction<BookTables>, { id, items }: PlacedOrder): Promise<Reservation> {
-  const ids = items.map(({ bookId }) => bookId.toLowerCase());
-  // In one order everywhere: two that wait for each other's books would be a deadlock.
-  const rows = await tx
-    .selectFrom("books")
-    .select(["id", "stock"])
-    .where("id", "=", sql<string>`any(${uuids(ids)})`)
-    .orderBy("id")
-    .forUpdate()
-    .execute();
-  const stock = new Map(rows.map((row) => [row.id, row.stock]));
+/** Takes all of the order's books, or none. */
+async function take(tx: Transaction<BookTables>, order: OrderedBooks): Promise<Reservation> {
+  const { id, items } = order;
+  const stock = await lockedStock(tx, order);
   for (const { bookId, quantity } of items) {
     const available = stock.get(bookId.toLowerCase()) ?? 0;
     if (available >= quantity) continue;
@@ -149,15 +169,34 @@ async function take(tx: Transaction<BookTables>, { id, items }: PlacedOrder): Pr
       .execute();
     return { outcome: "REJECTED", bookId, requested: quantity, available };
   }
-  const taken = sql<{ id: string; quantity: number }>`
-    unnest(${ids}::uuid[], ${items.map(({ quantity }) => quantity)}::int4[])`;
+  await addToStock(tx, order, -1);
+  return { outcome: "RESERVED" };
+}
+
+/**
+ * Locks the order's books until the transaction ends, and returns their stock by id. The order of the locks is the same
+ * everywhere: two transactions that wait for each other's books would be a deadlock.
+ */
+async function lockedStock(tx: Transaction<BookTables>, { items }: OrderedBooks): Promise<ReadonlyMap<string, number>> {
+  const rows = await tx
+    .selectFrom("books")
+    .select(["id", "stock"])
+    .where("id", "=", sql<string>`any(${uuids(items.map(({ bookId }) => bookId))})`)
+    .orderBy("id")
+    .forUpdate()
+    .execute();
+  return new Map(rows.map((row) => [row.id, row.stock]));
+}
+
+async function addToStock(tx: Transaction<BookTables>, { items }: OrderedBooks, sign: 1 | -1): Promise<void> {
+  const [ids, quantities] = [items.map(({ bookId }) => bookId), items.map(({ quantity }) => sign * quantity)];
+  const added = sql<{ id: string; quantity: number }>`unnest(${ids}::uuid[], ${quantities}::int4[])`;
   await tx
     .updateTable("books")
-    .from(taken.as<"taken">(sql`taken (id, quantity)`))
-    .set((eb) => ({ stock: eb("books.stock", "-", eb.ref("taken.quantity")), updated_at: new Date() }))
-    .whereRef("books.id", "=", "taken.id")
+    .from(added.as<"added">(sql`added (id, quantity)`))
+    .set((eb) => ({ stock: eb("books.stock", "+", eb.ref("added.quantity")), updated_at: new Date() }))
+    .whereRef("books.id", "=", "added.id")
     .execute();
-  return { outcome: "RESERVED" };
 }
 
 /** One parameter, however many they are. */
