@@ -20,6 +20,11 @@ export function tooLarge(message: string, cause?: unknown): DomainError {
   return new DomainError("resource_exhausted", "EVENT_TOO_LARGE", message, cause === undefined ? {} : { cause });
 }
 
+/** Publishing the message to another queue would change it, so only the broker itself can move it. */
+export function unmovable(message: string): DomainError {
+  return new DomainError("failed_precondition", "EVENT_UNMOVABLE", `the message cannot be moved: ${message}`);
+}
+
 /** Whether the bus could not be asked, as opposed to its answer being no. */
 export function isBusOutage(error: unknown): error is DomainError {
   return error instanceof DomainError && error.reason === "EVENT_BUS_UNAVAILABLE";

@@ -1,6 +1,6 @@
 import { once } from "node:events";
-import { type Channel, Connection } from "rabbitmq-client";
-import { type BrokerConnection, busUnavailable, codeOf } from "#shared/event-bus";
+import type { Channel } from "rabbitmq-client";
+import { type BrokerConnection, busUnavailable, codeOf, createClient } from "#shared/event-bus";
 import { bounded } from "#shared/timing";
 import { queueNotFound } from "./errors.ts";
 
@@ -12,20 +12,16 @@ export interface Broker extends BrokerConnection {
 
 /** For each answer of the broker. */
 export const ANSWER_TIMEOUT_MS = 10_000;
-/** All of a message's headers have to fit in one frame: as services have it. */
-const FRAME_BYTES = 128 * 1024;
 
 /** @throws DomainError EVENT_BUS_UNAVAILABLE, whose message says why */
 export async function openBroker(url: string): Promise<Broker> {
   const address = addressOf(url);
-  const rabbit = new Connection({
+  const rabbit = createClient({
     url,
     connectionName: "events command",
     connectionTimeout: ANSWER_TIMEOUT_MS,
     acquireTimeout: ANSWER_TIMEOUT_MS,
     heartbeat: 10,
-    noDelay: true,
-    frameMax: FRAME_BYTES,
   });
   let blocked = false;
   let lost: Error | undefined;

@@ -24,25 +24,22 @@ export const HEADERS = {
   deadReason: "x-dead-letter-reason",
   deadError: "x-dead-letter-error",
   deadAt: "x-dead-letter-time",
+  /** Present when headers had to be left out or cut, because they did not fit into a frame. */
+  shortened: "x-headers-shortened",
 } as const;
 
-/**
- * What the broker writes when a message expires or is rejected. Sent back to it, it would take a message for one that goes
- * round in circles, and drop it. And what its sender has had copied (`CC`) is not to be copied again.
- */
-const BROKERS_OWN = /^(?:b?cc|x-(?:death|first-death-.*|last-death-.*|delivery-count|acquired-count))$/i;
-
-const CONTEXT = ["traceparent", "tracestate", "x-request-id"] as const;
+/** Headers that belong to the context map of an event. */
+export const CONTEXT: readonly string[] = ["traceparent", "tracestate", "baggage", "x-request-id", "subject"];
 
 /** A message's properties, as rabbitmq-client takes them. */
 export function toAmqp(exchange: string, envelope: EventEnvelope): Envelope {
   const headers: Record<string, string> = {
+    ...envelope.context,
     [ATTRIBUTES.specversion]: "1.0",
     [ATTRIBUTES.id]: envelope.id,
     [ATTRIBUTES.type]: envelope.type,
     [ATTRIBUTES.source]: envelope.source,
     [ATTRIBUTES.time]: new Date(envelope.timeMs).toISOString(),
-    ...envelope.context,
   };
   if (envelope.key !== "") headers[ATTRIBUTES.partitionkey] = envelope.key;
   return {
@@ -63,17 +60,19 @@ export function toBody({ body }: Pick<EventEnvelope, "body">): Buffer {
   return Buffer.isBuffer(body) ? body : Buffer.from(body.buffer, body.byteOffset, body.byteLength);
 }
 
-/** A message as it came, whoever has published it: what is missing is empty, or begins here. */
+/** Reads a message of any publisher. Attributes that it does not have are empty. */
 export function fromAmqp(message: AsyncMessage): Received {
   const headers = (message.headers ?? {}) as Readonly<Record<string, unknown>>;
   const text = (name: string) => (typeof headers[name] === "string" ? headers[name] : "");
   const context: Record<string, string> = {};
   for (const name of CONTEXT) if (text(name) !== "") context[name] = text(name);
-  const attempt = Number(headers[HEADERS.attempt] ?? 1);
-  const postponed = Number(headers[HEADERS.postponed] ?? 0);
+  // Other publishers may use these names for something else.
+  const moved = isMoved(message) ? headers : {};
+  const attempt = Number(moved[HEADERS.attempt] ?? 1);
+  const postponed = Number(moved[HEADERS.postponed] ?? 0);
   return {
     envelope: {
-      // Without an id no copy can be known for one: each delivery counts as another event.
+      // Without an id copies cannot be recognised: each delivery counts as another event.
       id: message.messageId || text(ATTRIBUTES.id) || crypto.randomUUID(),
       type: text(ATTRIBUTES.type) || (message.type ?? ""),
       source: text(ATTRIBUTES.source) || (message.appId ?? ""),
@@ -90,39 +89,9 @@ export function fromAmqp(message: AsyncMessage): Received {
   };
 }
 
-/**
- * The same message for another queue: all that it carries, with these headers besides. The body is as it came; JSON that
- * rabbitmq-client has parsed is written anew.
- */
-export function readdressed(
-  message: AsyncMessage,
-  queue: string,
-  headers: Readonly<Record<string, string | number>>,
-): { readonly envelope: Envelope; readonly body: Buffer } {
-  const { exchange, routingKey } = message;
-  const carried = Object.entries(message.headers ?? {}).filter(([name]) => !BROKERS_OWN.test(name));
-  return {
-    envelope: {
-      ...properties(message),
-      exchange: "",
-      routingKey: queue,
-      mandatory: true,
-      durable: true,
-      headers: {
-        [HEADERS.originExchange]: exchange,
-        [HEADERS.originRoutingKey]: routingKey,
-        ...Object.fromEntries(carried),
-        ...headers,
-      },
-    },
-    body: Buffer.from(bytesOf(message)),
-  };
-}
-
-function properties(message: AsyncMessage): Envelope {
-  const { messageId, type, contentType, contentEncoding, timestamp, correlationId, replyTo, appId, priority } = message;
-  const given = { messageId, type, contentType, contentEncoding, timestamp, correlationId, replyTo, appId, priority };
-  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as Envelope;
+/** Whether a bus has published the message before, to a retry queue, a dead-letter queue or back to its work queue. */
+export function isMoved({ headers = {} }: Pick<AsyncMessage, "headers">): boolean {
+  return HEADERS.originExchange in headers || HEADERS.originRoutingKey in headers;
 }
 
 function timeOf(iso: string, seconds: number | undefined): number {
@@ -132,7 +101,7 @@ function timeOf(iso: string, seconds: number | undefined): number {
 
 function bytesOf({ body, contentType }: AsyncMessage): Uint8Array {
   if (body instanceof Uint8Array) return body;
-  // JSON may be a string too: then it has lost its quotes.
+  // The client has parsed it (see client-workarounds.ts). JSON may be a string too: then it has lost its quotes.
   const isText = typeof body === "string" && contentType !== "application/json";
   return Buffer.from(isText ? body : JSON.stringify(body));
 }

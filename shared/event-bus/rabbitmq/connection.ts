@@ -1,10 +1,10 @@
-import { type Channel, Connection, type ConnectionOptions } from "rabbitmq-client";
+import type { Channel, ConnectionOptions } from "rabbitmq-client";
 import type { Logger } from "#shared/logging";
 import { bounded } from "#shared/timing";
 import type { ConnectionState } from "../bus.ts";
 import type { RabbitmqConfig } from "../config.ts";
 import { busUnavailable } from "../errors.ts";
-import { createWriteTogether } from "./write-together.ts";
+import { createClient, createWriteTogether } from "./client-workarounds.ts";
 
 /** One connection to the broker, made again whenever it is lost. */
 export interface BrokerConnection {
@@ -31,8 +31,6 @@ export interface BrokerConnectionOptions {
 
 /** A burst of messages goes out as one: the default of 64 KiB would cut it into many. */
 const WRITE_BUFFER_BYTES = 1024 * 1024;
-/** The broker's own default. All of a message's headers have to fit in one frame, whoever has written them. */
-const FRAME_BYTES = 128 * 1024;
 const FIRST_RETRY_MS = 200;
 const LONGEST_RETRY_MS = 5_000;
 
@@ -44,18 +42,19 @@ export function openConnection({ name, config, source, logger }: BrokerConnectio
   let connected = false;
   let blocked = false;
 
-  const rabbit = new Connection({
+  const options: ConnectionOptions = {
     url: config.url,
     connectionName: `${source} ${name}`,
     connectionTimeout: config.connectTimeoutMs,
     acquireTimeout: config.connectTimeoutMs,
     heartbeat: Math.max(1, Math.round(config.heartbeatMs / 1_000)),
-    noDelay: true,
-    frameMax: FRAME_BYTES,
     socket: { writableHighWaterMark: WRITE_BUFFER_BYTES } as object as NonNullable<ConnectionOptions["socket"]>,
     retryLow: FIRST_RETRY_MS,
     retryHigh: LONGEST_RETRY_MS,
-  });
+  };
+  const rabbit = createClient(options, () =>
+    log.warn("this version of rabbitmq-client is not known: events with unusual headers become dead letters at once"),
+  );
   const writeTogether = createWriteTogether(rabbit);
   rabbit.on("connection", () => {
     connected = true;

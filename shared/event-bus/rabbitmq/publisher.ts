@@ -1,7 +1,7 @@
 import type { Channel, Envelope, ReturnedMessage } from "rabbitmq-client";
 import { bounded } from "#shared/timing";
 import { busUnavailable, isBusOutage, refused, unroutable } from "../errors.ts";
-import { createReturnsBarrier } from "./after-returns.ts";
+import { createReturnsBarrier } from "./client-workarounds.ts";
 import { type BrokerConnection, codeOf } from "./connection.ts";
 
 /** Publishes with the broker's confirmation. */

@@ -3,9 +3,10 @@ import type { AsyncMessage, Channel } from "rabbitmq-client";
 import { DomainError } from "#shared/errors";
 import type { Logger } from "#shared/logging";
 import type { Outcome, Received } from "../consuming/handling.ts";
-import { HEADERS, readdressed } from "./amqp-message.ts";
+import { HEADERS } from "./amqp-message.ts";
 import type { BrokerConnection } from "./connection.ts";
 import type { Publisher } from "./publisher.ts";
+import { readdressed } from "./readdressed.ts";
 import { retryDelay } from "./retry-delay.ts";
 import { deadLetterQueueOf, retryQueueOf } from "./topology.ts";
 
@@ -45,7 +46,7 @@ export function createSettler(options: SettlerOptions): Settler {
     const headers = {
       [HEADERS.attempt]: attempt,
       [HEADERS.deadReason]: outcome.reason,
-      [HEADERS.deadError]: String(outcome.error).slice(0, 1_000),
+      [HEADERS.deadError]: String(outcome.error),
       [HEADERS.deadAt]: new Date().toISOString(),
     };
     return { target: deadLetterQueueOf(queue), headers };
@@ -62,6 +63,7 @@ export function createSettler(options: SettlerOptions): Settler {
         await links().publisher.send(envelope, body);
         return true;
       } catch (err) {
+        if (err instanceof DomainError && err.reason === "EVENT_TOO_LARGE") throw err;
         logger.warn({ queue, target, err }, "a failed event cannot be put aside yet");
         await delay(retryDelay(failures), undefined, { signal: closing }).catch(() => {});
         // Somebody has deleted it.
@@ -71,10 +73,21 @@ export function createSettler(options: SettlerOptions): Settler {
     return false;
   }
 
+  async function putAsideOrNack(delivery: Delivery, place: NonNullable<ReturnType<typeof nextPlace>>) {
+    try {
+      return await putAside(delivery, place);
+    } catch (err) {
+      logger.error({ queue, event_id: delivery.envelope.id, err }, "the broker makes a dead letter of the event");
+      if (delivery.channel.active)
+        delivery.channel.basicNack({ deliveryTag: delivery.message.deliveryTag, requeue: false });
+      return false;
+    }
+  }
+
   /** The message goes to its next place first and is acknowledged then: a crash between makes a copy, not a gap. */
   return async (delivery, outcome) => {
     const place = nextPlace(delivery.attempt, outcome);
-    const isAside = place === undefined || (await putAside(delivery, place));
+    const isAside = place === undefined || (await putAsideOrNack(delivery, place));
     if (isAside && delivery.channel.active) {
       links().connection.writeTogether();
       delivery.channel.basicAck({ deliveryTag: delivery.message.deliveryTag });
