@@ -20,6 +20,12 @@ export function tooLarge(message: string, cause?: unknown): DomainError {
   return new DomainError("resource_exhausted", "EVENT_TOO_LARGE", message, cause === undefined ? {} : { cause });
 }
 
+/** The connection lives, and is too slow for an event of this size: sending it again may not help. */
+export function notConfirmed(bytes: number, allowedMs: number): DomainError {
+  const message = `an event of ${bytes} bytes was not confirmed within ${allowedMs} ms: see rabbitmq.publish_timeout`;
+  return new DomainError("resource_exhausted", "EVENT_NOT_CONFIRMED", message);
+}
+
 /** Publishing the message to another queue would change it, so only the broker itself can move it. */
 export function unmovable(message: string): DomainError {
   return new DomainError("failed_precondition", "EVENT_UNMOVABLE", `the message cannot be moved: ${message}`);

@@ -28,6 +28,7 @@ interface ConnectionInternals {
   _handleChunk(frame: Frame | undefined): void;
 }
 interface SocketInternals {
+  readonly bytesRead: number;
   read(size?: number): Buffer | null;
   cork(): void;
   uncork(): void;
@@ -37,6 +38,7 @@ interface Frame {
   fields?: object;
 }
 interface ChannelInternals {
+  readonly _conn: ConnectionInternals;
   readonly _state: { readonly maxFrameSize: number; readonly stream: { writeAsync(frames: Frames): Promise<void> } };
 }
 type Frames = Iterator<Buffer>;
@@ -64,6 +66,12 @@ export function withContentHeader(envelope: Envelope, payload: Buffer): Envelope
 export function frameMaxOf(channel: Channel): number {
   const { _state: state } = channel as unknown as Partial<ChannelInternals>;
   return state?.maxFrameSize ?? DEFAULT_FRAME_BYTES;
+}
+
+/** Number of bytes that have come from the broker by the channel's connection, its heartbeats among them. */
+export function receivedBytesOf(channel: Channel): number {
+  const { _conn: connection } = channel as unknown as Partial<ChannelInternals>;
+  return connection?._socket.bytesRead ?? 0;
 }
 
 /**

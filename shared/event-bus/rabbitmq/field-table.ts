@@ -54,7 +54,9 @@ export function decodeTable(table: Buffer, depth = 0): Record<string, unknown> {
     const end = endOfValue(table, typeAt);
     if (end === undefined || end > table.length) break;
     const name = table.toString("utf8", offset + 1, typeAt);
-    if (name !== "__proto__") values[name] = decodeValue(table, typeAt, end, depth);
+    const value = decodeValue(table, typeAt, end, depth);
+    if (name === "__proto__") Object.defineProperty(values, name, { value, enumerable: true });
+    else values[name] = value;
     offset = end;
   }
   return values;

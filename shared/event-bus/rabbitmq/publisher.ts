@@ -1,15 +1,18 @@
 import type { Channel, Envelope, ReturnedMessage } from "rabbitmq-client";
+import { DomainError } from "#shared/errors";
 import { bounded } from "#shared/timing";
-import { busUnavailable, isBusOutage, refused, unroutable } from "../errors.ts";
-import { createReturnsBarrier } from "./client-workarounds.ts";
+import { busUnavailable, isBusOutage, notConfirmed, refused, tooLarge, unroutable } from "../errors.ts";
+import { contentHeaderOf, createReturnsBarrier, frameMaxOf, receivedBytesOf } from "./client-workarounds.ts";
 import { type BrokerConnection, codeOf } from "./connection.ts";
+import { contentHeaderFrameSize, FRAME_OVERHEAD } from "./content-header.ts";
 
 /** Publishes with the broker's confirmation. */
 export interface Publisher {
   /**
    * Resolves when the message is stored in every queue that takes it.
    *
-   * @throws DomainError EVENT_BUS_UNAVAILABLE (it may be stored all the same), EVENT_UNROUTABLE, EVENT_REFUSED
+   * @throws DomainError EVENT_BUS_UNAVAILABLE (it may be stored all the same), EVENT_UNROUTABLE, EVENT_REFUSED;
+   *   EVENT_TOO_LARGE when the broker takes no message of this size; EVENT_NOT_CONFIRMED when the link is too slow for it
    */
   send(envelope: Envelope, body: Buffer, signal?: AbortSignal): Promise<void>;
   readonly unconfirmed: number;
@@ -19,17 +22,20 @@ export interface Publisher {
 
 export interface PublisherOptions {
   readonly connection: BrokerConnection;
-  /** On each new channel, before its first message. */
+  /** Called on each new channel, before its first message. */
   readonly prepare: (channel: Channel) => Promise<void>;
-  /** From `send` to the confirmation. */
+  /** Maximum time from `send` to the confirmation, and as much again for each MiB that is to be confirmed until then. */
   readonly timeoutMs: number;
 }
 
-/** More are refused at once: a caller that does not wait must not fill the memory. */
-const MOST_UNCONFIRMED = 10_000;
-const MOST_UNCONFIRMED_BYTES = 128 * 1024 * 1024;
-/** For so many messages after the broker has closed the channel because of one, they go out one by one. */
+const MIB = 1024 * 1024;
+/** More are refused at once, so that callers that do not wait cannot fill the memory. */
+const MAX_UNCONFIRMED = 10_000;
+const MAX_UNCONFIRMED_BYTES = 128 * MIB;
+/** Number of messages that go out one by one after the broker has closed the channel because of one of them. */
 const CAREFUL = 500;
+/** How long the broker's limit of a message's size is taken for granted: a restart may change it. */
+const SIZE_LIMIT_MS = 60_000;
 
 /** A message in flight, or copies of it to the same place. */
 interface Flight {
@@ -45,8 +51,11 @@ export function createPublisher({ connection, prepare, timeoutMs }: PublisherOpt
   let opening: Promise<Channel> | undefined;
   let unconfirmed = 0;
   let unconfirmedBytes = 0;
-  /** How many more are to go out one by one: then it shows which one the broker does not take. */
+  /** How many more are to go out one by one, which shows the one that the broker does not take. */
   let careful = 0;
+  /** Maximum size of a body, as the broker has said when it refused one. */
+  let maxBodyBytes = Number.POSITIVE_INFINITY;
+  let limitKnownUntil = 0;
   let previous: Promise<unknown> = Promise.resolve();
   let closed = false;
 
@@ -57,6 +66,8 @@ export function createPublisher({ connection, prepare, timeoutMs }: PublisherOpt
     const channel = await connection.channel();
     channel.on("basic.return", onReturn);
     channel.once("close", () => discard(channel));
+    // Of a message that is still being written: its own promise does not say why the channel was closed.
+    channel.once("error", noteRefusal);
     const work = prepare(channel).then(() => channel.confirmSelect());
     const outcome = await bounded(work, timeoutMs);
     if (outcome.kind === "done") {
@@ -76,6 +87,24 @@ export function createPublisher({ connection, prepare, timeoutMs }: PublisherOpt
 
   function discard(channel: Channel): void {
     if (current === channel) current = undefined;
+  }
+
+  function noteRefusal(error: unknown): void {
+    if (codeOf(error) !== "PRECONDITION_FAILED") return;
+    const limit = sizeLimitIn(error);
+    if (limit === undefined) careful = CAREFUL;
+    else [maxBodyBytes, limitKnownUntil] = [limit, performance.now() + SIZE_LIMIT_MS];
+  }
+
+  /** @returns why the broker cannot take the message, if it cannot */
+  function sizeFault(envelope: Envelope, body: Buffer, channel: Channel): unknown {
+    if (body.length > maxBodyBytes && performance.now() < limitKnownUntil)
+      return tooLarge(`the broker takes messages of up to ${maxBodyBytes} bytes, and this one has ${body.length}`);
+    const size = (contentHeaderOf(envelope)?.payload.length ?? 0) + FRAME_OVERHEAD;
+    const frameBytes = Math.max(size, contentHeaderFrameSize(envelope));
+    if (frameBytes > frameMaxOf(channel))
+      return tooLarge(`headers of ${frameBytes} bytes do not fit into a frame of ${frameMaxOf(channel)} bytes`);
+    return undefined;
   }
 
   function onReturn(message: ReturnedMessage): void {
@@ -99,8 +128,10 @@ export function createPublisher({ connection, prepare, timeoutMs }: PublisherOpt
     return new Promise((resolve, reject) => {
       let settled = false;
       let written: Channel | undefined;
+      let received = 0;
       unconfirmed++;
       unconfirmedBytes += body.length;
+      const allowedMs = timeoutMs * (1 + Math.floor(unconfirmedBytes / MIB));
 
       function settle(finish: () => void): void {
         if (settled) return;
@@ -118,18 +149,25 @@ export function createPublisher({ connection, prepare, timeoutMs }: PublisherOpt
       }
 
       function expire(): void {
+        const isSlow = written !== undefined && body.length >= MIB && receivedBytesOf(written) > received;
         // A channel that owes confirmations keeps them in memory for ever: the next message gets a new one.
         if (written !== undefined && written === current && connection.isReady) {
           discard(written);
           void written.close();
         }
-        fail(busUnavailable(`not confirmed within ${timeoutMs} ms`));
+        fail(isSlow ? notConfirmed(body.length, allowedMs) : busUnavailable(`not confirmed within ${allowedMs} ms`));
       }
 
       function write(channel: Channel): void {
         // Too late: its sender has given up, and will send it again.
         if (settled) return;
+        const fault = sizeFault(envelope, body, channel);
+        if (fault !== undefined) {
+          fail(fault);
+          return;
+        }
         written = channel;
+        received = receivedBytesOf(channel);
         const flight = takeOff(envelope);
         connection.writeTogether();
         channel.basicPublish(envelope, body).then(
@@ -142,14 +180,14 @@ export function createPublisher({ connection, prepare, timeoutMs }: PublisherOpt
           },
           (error: unknown) => {
             land(envelope, flight);
-            if (closesChannel(error)) careful = CAREFUL;
-            fail(error);
+            noteRefusal(error);
+            fail(sizeFault(envelope, body, channel) ?? error);
           },
         );
       }
 
       const abort = () => settle(() => reject(signal?.reason));
-      const timer = setTimeout(expire, timeoutMs);
+      const timer = setTimeout(expire, allowedMs);
       signal?.addEventListener("abort", abort);
       if (current?.active && connection.isReady) write(current);
       else ready().then(write, fail);
@@ -166,7 +204,8 @@ export function createPublisher({ connection, prepare, timeoutMs }: PublisherOpt
       careful = Math.max(0, careful - 1);
     } catch (error) {
       // Alone on the channel that the broker has closed: it is this one that it does not take.
-      throw isBusOutage(error) && closesChannel(error.cause) ? refused("the broker refused the event", error) : error;
+      const isRefused = isBusOutage(error) && codeOf(error.cause) === "PRECONDITION_FAILED";
+      throw isRefused ? refused("the broker refused the event", error) : error;
     } finally {
       turn.resolve();
     }
@@ -176,7 +215,7 @@ export function createPublisher({ connection, prepare, timeoutMs }: PublisherOpt
     async send(envelope, body, signal) {
       signal?.throwIfAborted();
       if (closed) throw busUnavailable("the event bus is closed");
-      if (unconfirmed >= MOST_UNCONFIRMED || unconfirmedBytes >= MOST_UNCONFIRMED_BYTES) {
+      if (unconfirmed >= MAX_UNCONFIRMED || unconfirmedBytes >= MAX_UNCONFIRMED_BYTES) {
         throw busUnavailable("too many events wait for their confirmation");
       }
       if (careful === 0) await send(envelope, body, signal);
@@ -200,13 +239,14 @@ function flightKey({ messageId, exchange, routingKey }: Envelope | ReturnedMessa
   return `${messageId} ${exchange} ${routingKey}`;
 }
 
-/** Whether the broker has closed the channel for what was published on it, such as one message larger than it takes. */
-function closesChannel(error: unknown): boolean {
-  return codeOf(error) === "PRECONDITION_FAILED";
+/** The broker's limit of a message's size, when that is why it has closed the channel. */
+function sizeLimitIn(error: unknown): number | undefined {
+  const [, limit] = /message size \d+ is larger than .*?(\d+)/.exec(error instanceof Error ? error.message : "") ?? [];
+  return limit === undefined ? undefined : Number(limit);
 }
 
 function publishError(error: unknown): unknown {
-  if (isBusOutage(error)) return error;
+  if (error instanceof DomainError) return error;
   if (codeOf(error) === "NACK") return refused("the broker refused the event", error);
   return busUnavailable("the event could not be published", error);
 }
