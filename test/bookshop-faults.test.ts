@@ -193,7 +193,7 @@ async function greeting(): Promise<string> {
 /** Holds the one session that all services have of the embedded database. */
 async function whileTheDatabaseHangs(work: () => Promise<void>): Promise<void> {
   const end = AbortSignal.timeout(10_000);
-  await shop.embedded.exclusively(async (db) => {
+  await shop.embedded.inOwnTransaction(async (db) => {
     await sql`select 1`.execute(db);
     await work();
   }, end);

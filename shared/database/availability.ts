@@ -1,5 +1,5 @@
 import type { ComponentReadiness } from "#shared/lifecycle";
-import type { Logger } from "#shared/logging";
+import { createLogThrottle, type Logger } from "#shared/logging";
 import { createBackoff, sleep } from "#shared/timing";
 import { databaseUnavailable, inOneLine, isOutage, MigrationWaiting } from "./errors.ts";
 
@@ -29,12 +29,10 @@ export interface AvailabilityOptions {
   readonly logger: Logger;
 }
 
-/** While the reason stays the same, a waiting migration is logged once in this time. */
-const WAITING_LOG_INTERVAL_MS = 60_000;
-
 export function createAvailability(options: AvailabilityOptions): Availability {
   const { prepare, probe, component, logger } = options;
   const stopping = new AbortController();
+  const throttled = createLogThrottle(logger);
   const waiting = new Set<() => void>();
   const outageBackoff = createBackoff({ initialMs: 100, maxMs: 5_000 });
   // Each attempt holds up the running version for up to the migration's lock timeout: they become rare.
@@ -43,7 +41,6 @@ export function createAvailability(options: AvailabilityOptions): Availability {
   let prepared = false;
   /** Why the database cannot be used. */
   let trouble: unknown = new Error("not started");
-  let waitingLoggedAtMs = Number.NEGATIVE_INFINITY;
   let running: Promise<void> | undefined;
   let pausing: AbortController | undefined;
 
@@ -84,9 +81,8 @@ export function createAvailability(options: AvailabilityOptions): Availability {
     trouble = error;
     component.notReady(reason);
     if (error instanceof MigrationWaiting) {
-      if (!isNews && performance.now() - waitingLoggedAtMs < WAITING_LOG_INTERVAL_MS) return;
-      waitingLoggedAtMs = performance.now();
-      logger[error.holdsUpOthers ? "warn" : "info"]({ reason }, "database migration waits");
+      const level = error.holdsUpOthers ? "warn" : "info";
+      throttled[level](level, { reason }, "database migration waits");
     } else if (!isOutage(error)) {
       // It does not pass by itself, a faulty migration for example.
       logger.error({ err: error }, "database cannot be used");
@@ -142,6 +138,7 @@ export function createAvailability(options: AvailabilityOptions): Availability {
       stopping.abort();
       pausing?.abort();
       await running;
+      throttled.flush();
     },
   };
 }

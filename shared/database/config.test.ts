@@ -7,6 +7,7 @@ test("only the URL is needed", () => {
     url: "pglite:.data/dev",
     poolSize: 10,
     statementTimeoutMs: 5_000,
+    idleInTransactionTimeoutMs: 60_000,
     connectTimeoutMs: 3_000,
     probeIntervalMs: 5_000,
   });
@@ -30,6 +31,19 @@ test("limits are limits", () => {
   const faults = { pool_size: 0, statement_timeout: 0, connect_timeout: "0", probe_interval: "1ms", pool: 3 };
   for (const [key, value] of Object.entries(faults)) {
     assert.equal(databaseSection.safeParse({ url: "pglite:memory", [key]: value }).success, false, key);
+  }
+});
+
+test("limits that contradict each other are refused, and a migration URL that is not used", () => {
+  const faults = [
+    ["idle_in_transaction_timeout", { statement_timeout: "60s" }],
+    ["idle_in_transaction_timeout", { idle_in_transaction_timeout: "5s" }],
+    ["migration_url", { migration_url: "postgres://h/d" }],
+    ["migration_url", { url: "postgres://h/d", migration_url: "pglite:memory" }],
+  ] as const;
+  for (const [key, yaml] of faults) {
+    const { error } = databaseSection.safeParse({ url: "pglite:memory", ...yaml });
+    assert.deepEqual(error?.issues[0]?.path, [key], JSON.stringify(yaml));
   }
 });
 

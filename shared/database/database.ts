@@ -6,7 +6,7 @@ import { withCommitHooks } from "./after-commit.ts";
 import { type Availability, createAvailability } from "./availability.ts";
 import { type DatabaseConfig, embeddedLocation } from "./config.ts";
 import { createEmbedded, type Embedded } from "./embedded.ts";
-import { type Engine, onOneConnection } from "./engine.ts";
+import { type Engine, inOneTransaction } from "./engine.ts";
 import { migrate } from "./migrate.ts";
 import { OriginPlugin } from "./origin.ts";
 import { createPostgresEngine } from "./postgres.ts";
@@ -47,6 +47,10 @@ export interface DatabaseOptions {
   readonly embedded?: Embedded;
 }
 
+/** Time for which a migration that waits for a lock makes the queries of the running version wait behind it. */
+const FIRST_LOCK_TIMEOUT_MS = 400;
+const LONGEST_LOCK_TIMEOUT_MS = 1_200;
+
 /** @throws TypeError when the schema's name is not lower snake case */
 export function createDatabase<Tables>(options: DatabaseOptions): Database<Tables> {
   const { config, schema, migrations, embedded } = options;
@@ -55,15 +59,16 @@ export function createDatabase<Tables>(options: DatabaseOptions): Database<Table
   const logger = options.logger.child({ database: engine.name, schema });
   const required = new Set<RequiredTables>();
 
+  let attempts = 0;
   const availability: Availability = createAvailability({
     async prepare(signal) {
-      const { applied, unknown } = await engine.exclusively(
-        (db) => migrate(db.withPlugin(origin), schema, migrations),
-        signal,
-      );
+      // A longer wait each time: after 1 s, PostgreSQL cancels an autovacuum that is in the way.
+      const lockTimeoutMs = Math.min(++attempts * FIRST_LOCK_TIMEOUT_MS, LONGEST_LOCK_TIMEOUT_MS);
+      const { applied, unknown } = await migrate({ engine, origin, migrations, lockTimeoutMs, signal });
+      attempts = 0;
       if (applied.length > 0) logger.info({ migrations: applied }, "database migrated");
       if (unknown.length > 0) logger.warn({ migrations: unknown }, "database is ahead of this version");
-      if (required.size > 0) await onOneConnection(prepared, (db) => assertTables(db, schema, required));
+      if (required.size > 0) await inOneTransaction(unguarded, (db) => assertTables(db, schema, required));
     },
     probe: () => engine.probe(),
     probeIntervalMs: config.probeIntervalMs,
@@ -81,7 +86,7 @@ export function createDatabase<Tables>(options: DatabaseOptions): Database<Table
   }
   let closing: Promise<void> | undefined;
 
-  const prepared = engine.createDialect(schema, () => {});
+  const unguarded = engine.createDialect(schema, () => {});
   const origin = new OriginPlugin({
     schema,
     session: engine.session,

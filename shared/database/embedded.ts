@@ -1,10 +1,10 @@
 import type { PGlite } from "@electric-sql/pglite";
 import { CompiledQuery, type Dialect, PGliteDialect } from "kysely";
+import { bounded } from "#shared/timing";
 import { columnParsers } from "./column-types.ts";
 import { type EmbeddedLocation, embeddedLocation } from "./config.ts";
-import { type Engine, onOneConnection } from "./engine.ts";
+import { type Engine, inOneTransaction } from "./engine.ts";
 import { databaseUnavailable } from "./errors.ts";
-import { finishesWithin } from "./finishes-within.ts";
 import { type FolderLock, lockFolder } from "./folder-lock.ts";
 import { createSessionLock } from "./session-lock.ts";
 import { shareSession } from "./shared-session.ts";
@@ -76,9 +76,9 @@ export function createEmbedded(location: EmbeddedLocation, sessionTimeoutMs: num
     await opening?.catch(() => {});
     if (open === undefined) return;
     // PGlite waits for the transaction that is open. Without the end of it the folder stays locked: it is in use.
-    if (!(await finishesWithin(open.pglite.close(), CLOSE_TIMEOUT_MS))) {
-      throw new Error("the embedded database is left open: a transaction does not end");
-    }
+    const closed = await bounded(open.pglite.close(), CLOSE_TIMEOUT_MS);
+    if (closed.kind === "overran") throw new Error("the embedded database is left open: a transaction does not end");
+    if (closed.kind === "failed") throw closed.cause;
     open.lock?.release();
   }
 
@@ -104,9 +104,9 @@ export function createEmbedded(location: EmbeddedLocation, sessionTimeoutMs: num
     session,
     limits: { statementTimeoutMs: Number.POSITIVE_INFINITY, idleInTransactionTimeoutMs: Number.POSITIVE_INFINITY },
     createDialect,
-    exclusively(work, signal) {
+    async inOwnTransaction(work, signal) {
       signal.throwIfAborted();
-      return onOneConnection(
+      return await inOneTransaction(
         createDialect("public", () => {}),
         work,
       );

@@ -1,7 +1,7 @@
 import { type Dialect, Kysely } from "kysely";
 import type { DatabaseLimits } from "./origin.ts";
 
-/** What is under a Database: PostgreSQL with its pool, or an embedded PGlite. Whoever opened it closes it. */
+/** What is under a Database: PostgreSQL with its pool, or an embedded PGlite. Its creator closes it. */
 export interface Engine {
   /** For logs; holds no secret. */
   readonly name: string;
@@ -10,31 +10,30 @@ export interface Engine {
   readonly limits: DatabaseLimits;
   /**
    * A dialect over this engine's connections; there may be many. Every failure that is an outage comes out of it as a
-   * DomainError `unavailable`.
+   * DatabaseUnavailableError.
    *
    * @param schema what unqualified names mean
    * @param admit called before each connection is handed out; throws to refuse
    */
   createDialect(schema: string, admit: () => void): Dialect;
   /**
-   * Runs the work on one connection, alone in the database among all that call this, with no limit on a statement's
-   * time.
+   * Runs the work in a transaction of its own, on a connection that nothing else uses.
    *
-   * @param signal ends a wait for the lock or for a statement, where the engine can
-   * @throws DomainError DATABASE_UNAVAILABLE when the database is away, or another holds the lock for long
+   * @param signal ends a wait for a lock or for a statement, where the engine can
+   * @throws DatabaseUnavailableError when the database is away
    */
-  exclusively<T>(work: (db: Kysely<unknown>) => Promise<T>, signal: AbortSignal): Promise<T>;
+  inOwnTransaction<T>(work: (tx: Kysely<unknown>) => Promise<T>, signal: AbortSignal): Promise<T>;
   /**
-   * Whether the database answers; false when every connection is at work, which proves nothing.
+   * Whether the database answers and takes writes; false when no connection is free to ask, which proves nothing.
    *
-   * @throws DomainError DATABASE_UNAVAILABLE when it is away
+   * @throws DatabaseUnavailableError when it is away
    */
   probe(): Promise<boolean>;
   /** Waits for open transactions, up to a bound. */
   close(): Promise<void>;
 }
 
-/** Runs the work on one connection of its own. */
-export function onOneConnection<T>(dialect: Dialect, work: (db: Kysely<unknown>) => Promise<T>): Promise<T> {
-  return new Kysely<unknown>({ dialect }).connection().execute(work);
+/** Runs the work in one transaction. */
+export function inOneTransaction<T>(dialect: Dialect, work: (tx: Kysely<unknown>) => Promise<T>): Promise<T> {
+  return new Kysely<unknown>({ dialect }).transaction().execute(work);
 }

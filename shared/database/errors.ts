@@ -2,12 +2,20 @@ import { DomainError } from "#shared/errors";
 
 /** The reason of every failure that is the database's absence; the code is `unavailable`. */
 export const DATABASE_UNAVAILABLE = "DATABASE_UNAVAILABLE";
-/** The reason when a statement ran longer than `statement_timeout`; the code is `unavailable`. */
+/**
+ * The reason when a statement ran longer than `statement_timeout`, or no connection was free within `connect_timeout`;
+ * the code is `unavailable`.
+ */
 export const DATABASE_TIMEOUT = "DATABASE_TIMEOUT";
 
+// SQLSTATEs: PostgreSQL's documentation, appendix A.
 const UNIQUE_VIOLATION = "23505";
-const QUERY_CANCELED = "57014";
+const READ_ONLY_SQL_TRANSACTION = "25006";
+const DEADLOCK_DETECTED = "40P01";
+const TOO_MANY_CONNECTIONS = "53300";
+const OBJECT_NOT_IN_PREREQUISITE_STATE = "55000";
 const LOCK_NOT_AVAILABLE = "55P03";
+const QUERY_CANCELED = "57014";
 
 /**
  * Failure to reach this process's own database. Only this module creates it, so that the error of a peer or of a handler
@@ -48,12 +56,34 @@ export function isOutage(error: unknown): error is DomainError {
   return error instanceof DatabaseUnavailableError;
 }
 
+/** No connection was free in time, though the database is there. */
+export function databaseBusy(cause: unknown): DomainError {
+  return new DomainError("unavailable", DATABASE_TIMEOUT, "no connection to the database was free in time", { cause });
+}
+
 /** Whether PostgreSQL's own error means that this connection is of no more use. */
 export function endsConnection(error: unknown): boolean {
   const state = sqlState(error);
   if (state === undefined) return false;
   // 08 connection exceptions · 57P01-57P05 shutdowns, starting up, dropped, idle · 25P03 idle in a transaction
-  return state.startsWith("08") || /^57P0[1-5]$/.test(state) || state === "53300" || state === "25P03";
+  return state.startsWith("08") || /^57P0[1-5]$/.test(state) || state === "25P03";
+}
+
+/** Whether a statement failed because the server takes no writes: a standby, or a primary that has been demoted. */
+export function isReadOnly(error: unknown): boolean {
+  const state = sqlState(error);
+  if (state === OBJECT_NOT_IN_PREREQUISITE_STATE) return /recovery/.test(inOneLine(error));
+  return state === READ_ONLY_SQL_TRANSACTION;
+}
+
+/** Whether a connection was refused because there are too many, by PostgreSQL or by PgBouncer. */
+export function isTooManyConnections(error: unknown): boolean {
+  return sqlState(error) === TOO_MANY_CONNECTIONS || /no more connections allowed/.test(inOneLine(error));
+}
+
+/** Whether a connection was refused because of the settings in its startup packet, as poolers do. */
+export function refusesOptions(error: unknown): boolean {
+  return /^(08P01|0A000)$/.test(sqlState(error) ?? "") && /startup parameter|options/i.test(inOneLine(error));
 }
 
 /** Whether a statement was ended for running longer than `statement_timeout`. */
@@ -61,9 +91,10 @@ export function isStatementTimeout(error: unknown): boolean {
   return sqlState(error) === QUERY_CANCELED;
 }
 
-/** Whether a lock could not be had within `lock_timeout`. */
-export function isLockTimeout(error: unknown): boolean {
-  return sqlState(error) === LOCK_NOT_AVAILABLE;
+/** Whether a lock could not be had within `lock_timeout`, or only by ending another's wait for one. */
+export function isLockConflict(error: unknown): boolean {
+  const state = sqlState(error);
+  return state === LOCK_NOT_AVAILABLE || state === DEADLOCK_DETECTED;
 }
 
 /**

@@ -1,53 +1,72 @@
-import { type Dialect, type Kysely, PostgresDialect, type PostgresPoolClient, sql } from "kysely";
+import { type Dialect, type Kysely, PostgresAdapter, PostgresDialect, type PostgresPoolClient } from "kysely";
 import pg from "pg";
+import { bounded, createBackoff, sleep } from "#shared/timing";
 import { pgTypes } from "./column-types.ts";
 import { type DatabaseConfig, describePostgres } from "./config.ts";
-import { type Engine, onOneConnection } from "./engine.ts";
-import { databaseUnavailable, isLockTimeout } from "./errors.ts";
-import { finishesWithin } from "./finishes-within.ts";
-import { createConnectionWatch } from "./postgres-client.ts";
+import { type Engine, inOneTransaction } from "./engine.ts";
+import { databaseBusy, databaseUnavailable, isReadOnly, isTooManyConnections, refusesOptions } from "./errors.ts";
+import { createConnectionWatch, type PooledSession } from "./postgres-client.ts";
+import { MARKER, sessionSettings } from "./session-settings.ts";
 
 export interface PostgresOptions {
   readonly config: DatabaseConfig;
-  /** What unqualified names mean, and who `pg_stat_activity` says this is. */
+  /** What unqualified names mean, and the name of the client in `pg_stat_activity`. */
   readonly schema: string;
   /** Called when a connection breaks or cannot be made. */
   readonly onTrouble: () => void;
 }
 
-/** One for all schemas of a database, so that services that share one do not trip over each other's DDL. */
-const MIGRATION_LOCK = 4_907_163_254_111;
-const LOCK_TIMEOUT_MS = 30_000;
-// How long a process that has stalled inside a transaction may hold its locks.
-const IDLE_IN_TRANSACTION_MS = 60_000;
 const IDLE_CONNECTION_MS = 30_000;
 const CLOSE_TIMEOUT_MS = 5_000;
 const END_TIMEOUT_MS = 1_000;
 
+const INSPECT = `
+  select coalesce(current_setting('${MARKER}', true), '') as marker,
+    pg_is_in_recovery() or current_setting('transaction_read_only')::bool as read_only`;
+
 export function createPostgresEngine(options: PostgresOptions): Engine {
   const { config, schema, onTrouble } = options;
+  const { connectTimeoutMs, statementTimeoutMs } = config;
+  const settings = sessionSettings(config, config.url, schema);
+  const pooledSession: PooledSession = { settings: settings.local, statementTimeoutMs };
+  /** Clients whose sessions lack the settings, because a pooler stands between. */
+  const pooled = new WeakSet<pg.ClientBase>();
+  /** Poolers may refuse startup options. Once one has done so, they are not sent any more. */
+  let sendsOptions = true;
+  // A session that has turned read-only tells of a failover: all that are older go, for each would fail a transaction.
+  let generation = 0;
+  const generationOf = new WeakMap<pg.ClientBase, number>();
+  const live = new Set<pg.ClientBase>();
+
   const connection: pg.ClientConfig = {
-    connectionString: config.url,
     application_name: `meridian-${schema}`,
-    // A service's statements are short: to compile one costs more than to run it. And its rows are in memory, or on a disk
-    // that does not turn: an index is worth it, also where there are no statistics yet.
-    options: `-c search_path=${schema},public -c jit=off -c random_page_cost=1.1`,
-    connectionTimeoutMillis: config.connectTimeoutMs,
-    idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
+    connectionTimeoutMillis: connectTimeoutMs,
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
     types: pgTypes,
   };
+  class Client extends pg.Client {
+    constructor() {
+      super({
+        ...connection,
+        connectionString: settings.url,
+        // On our side of the wire, for a server that has fallen silent: its own timeout always comes first.
+        query_timeout: statementTimeoutMs + connectTimeoutMs,
+        ...(sendsOptions && { options: settings.startup }),
+      });
+    }
+  }
   const pool = new pg.Pool({
-    ...connection,
+    Client,
+    connectionTimeoutMillis: connectTimeoutMs,
     max: config.poolSize,
     idleTimeoutMillis: IDLE_CONNECTION_MS,
-    statement_timeout: config.statementTimeoutMs,
-    // On our side of the wire, for a server that has fallen silent: its own timeout always comes first.
-    query_timeout: config.statementTimeoutMs + config.connectTimeoutMs,
+    verify: (client, done) => void inspect(client).then(() => done(), done),
   });
-  const live = new Set<pg.PoolClient>();
-  const watch = createConnectionWatch(onTrouble);
+  const watch = createConnectionWatch((cause) => {
+    if (isReadOnly(cause)) generation++;
+    onTrouble();
+  });
   pool.on("connect", (client) => {
     live.add(client);
     watch.watch(client);
@@ -56,38 +75,112 @@ export function createPostgresEngine(options: PostgresOptions): Engine {
   // An idle connection broke. The watch has told already, and the pool has dropped it.
   pool.on("error", () => {});
 
+  /** @throws Error when the session does not take writes */
+  async function inspect(client: pg.ClientBase): Promise<void> {
+    generationOf.set(client, generation);
+    const { rows } = await client.query<{ marker: string; read_only: boolean }>({
+      text: INSPECT,
+      query_timeout: connectTimeoutMs,
+    } as pg.QueryConfig);
+    if (rows[0]?.read_only !== false) {
+      generation++;
+      throw new Error("the server takes no writes: it is a standby, or default_transaction_read_only is on");
+    }
+    if (rows[0].marker !== "on") pooled.add(client);
+  }
+
+  /** A pooler refuses startup options by an error: then without. */
+  async function withOrWithoutOptions<T>(connect: () => Promise<T>): Promise<T> {
+    const sentOptions = sendsOptions;
+    try {
+      return await connect();
+    } catch (error) {
+      if (!sentOptions || !refusesOptions(error)) throw error;
+      sendsOptions = false;
+      return await connect();
+    }
+  }
+
+  /** A client of the pool. When the server refuses one connection more, those that there are must do. */
+  async function takeClient(): Promise<pg.PoolClient> {
+    const giveUpAtMs = performance.now() + connectTimeoutMs;
+    const backoff = createBackoff({ initialMs: 10, maxMs: 200 });
+    for (;;) {
+      try {
+        const client = await withOrWithoutOptions(() => pool.connect());
+        if (generationOf.get(client) === generation) return client;
+        client.release(true);
+      } catch (error) {
+        if (!isTooManyConnections(error) || live.size === 0) throw error;
+        if (performance.now() > giveUpAtMs) throw error;
+        await sleep(backoff.next());
+      }
+    }
+  }
+
   async function lend(admit: () => void): Promise<PostgresPoolClient> {
     admit();
     let client: pg.PoolClient;
     try {
-      client = await pool.connect();
+      client = await takeClient();
     } catch (error) {
+      const isBusy = isTooManyConnections(error) ? live.size > 0 : isFullyUsed();
       onTrouble();
-      throw databaseUnavailable("no connection to the database", error);
+      throw isBusy ? databaseBusy(error) : databaseUnavailable("no connection to the database", error);
     }
-    return watch.guard(client, (destroy) => client.release(destroy));
+    return watch.guard(client, {
+      release: (destroy) => client.release(destroy || generationOf.get(client) !== generation),
+      pooled: pooled.has(client) ? pooledSession : undefined,
+    });
   }
 
-  async function connectAlone(settings: pg.ClientConfig): Promise<pg.Client> {
-    const client = new pg.Client({ ...connection, ...settings });
-    watch.watch(client);
+  function isFullyUsed(): boolean {
+    return live.size >= config.poolSize && pool.idleCount === 0;
+  }
+
+  /** A session beside the pool. */
+  async function connectAlone(url: string, more: pg.ClientConfig = {}): Promise<pg.Client> {
+    const own = url === config.url ? settings : sessionSettings(config, url, schema);
+    return await withOrWithoutOptions(async () => {
+      const client = new pg.Client({
+        ...connection,
+        ...more,
+        connectionString: own.url,
+        ...(sendsOptions && { options: own.startup }),
+      });
+      watch.watch(client);
+      try {
+        await client.connect();
+        await inspect(client);
+        return client;
+      } catch (error) {
+        await end(client);
+        throw error;
+      }
+    });
+  }
+
+  async function probePooled(): Promise<void> {
+    const client = await pool.connect();
     try {
-      await client.connect();
-      return client;
+      await inspect(client);
+      client.release();
     } catch (error) {
-      await end(client);
-      throw databaseUnavailable("no connection to the database", error);
+      client.release(true);
+      throw error;
     }
   }
 
   return {
     name: describePostgres(config.url),
-    limits: { statementTimeoutMs: config.statementTimeoutMs, idleInTransactionTimeoutMs: IDLE_IN_TRANSACTION_MS },
+    limits: { statementTimeoutMs, idleInTransactionTimeoutMs: config.idleInTransactionTimeoutMs },
 
     createDialect: (_, admit) => dialectOver(() => lend(admit)),
 
-    async exclusively<T>(work: (db: Kysely<unknown>) => Promise<T>, signal: AbortSignal): Promise<T> {
-      const client = await connectAlone({ lock_timeout: LOCK_TIMEOUT_MS });
+    async inOwnTransaction<T>(work: (tx: Kysely<unknown>) => Promise<T>, signal: AbortSignal): Promise<T> {
+      const client = await connectAlone(config.migrationUrl ?? config.url).catch((error: unknown) => {
+        throw databaseUnavailable("no connection to the database", error);
+      });
       const abandon = () => {
         watch.giveUp(client, signal.reason);
         void end(client);
@@ -95,15 +188,12 @@ export function createPostgresEngine(options: PostgresOptions): Engine {
       signal.addEventListener("abort", abandon, { once: true });
       try {
         signal.throwIfAborted();
-        const dialect = dialectOver(async () => watch.guard(client, () => {}));
-        return await onOneConnection(dialect, async (db) => {
-          // Held by the session, so its end gives it back, however it ends.
-          await sql`select pg_advisory_lock(${sql.lit(MIGRATION_LOCK)})`.execute(db);
-          return await work(db);
-        });
-      } catch (error) {
-        if (isLockTimeout(error)) throw databaseUnavailable("a lock in the database is held for long", error);
-        throw error;
+        const session = pooled.has(client) ? pooledSession : undefined;
+        const guarded = watch.guard(client, { release: () => {}, pooled: session });
+        return await inOneTransaction(
+          dialectOver(async () => guarded),
+          work,
+        );
       } finally {
         signal.removeEventListener("abort", abandon);
         await end(client);
@@ -115,47 +205,41 @@ export function createPostgresEngine(options: PostgresOptions): Engine {
       try {
         await probePooled();
       } catch {
-        // One stale connection is no outage: what a new one says counts, and is thrown.
-        const client = await connectAlone({ query_timeout: config.connectTimeoutMs });
+        // One stale connection is no outage: what a new one says counts.
         try {
-          await client.query("select 1");
+          await end(await connectAlone(config.url, { query_timeout: connectTimeoutMs }));
         } catch (error) {
+          if (isTooManyConnections(error) && live.size > 0) return false;
           throw databaseUnavailable("the database does not answer", error);
-        } finally {
-          await end(client);
         }
       }
       return true;
     },
 
     async close() {
-      if (await finishesWithin(pool.end(), CLOSE_TIMEOUT_MS)) return;
+      if ((await bounded(pool.end(), CLOSE_TIMEOUT_MS)).kind !== "overran") return;
       for (const client of live) {
         watch.giveUp(client, new Error("closed before its transaction ended"));
-        void end(client);
+        void end(client as pg.PoolClient);
       }
     },
   };
-
-  async function probePooled(): Promise<void> {
-    const client = await pool.connect();
-    try {
-      await client.query({ text: "select 1", query_timeout: config.connectTimeoutMs } as pg.QueryConfig);
-      client.release();
-    } catch (error) {
-      client.release(true);
-      throw error;
-    }
-  }
 }
 
-/** The goodbye to a server that has fallen silent would never end. */
+/** Says goodbye for a bounded time: a server that has fallen silent would never answer. */
 async function end(client: pg.ClientBase & { end(): Promise<void> }): Promise<void> {
-  // It rejects for no reason but a connection that is gone already.
-  await finishesWithin(client.end(), END_TIMEOUT_MS).catch(() => {});
+  await bounded(client.end(), END_TIMEOUT_MS);
 }
 
 /** Kysely's dialect on clients of ours. It never ends the pool: the engine does. */
 function dialectOver(connect: () => Promise<PostgresPoolClient>): Dialect {
-  return new PostgresDialect({ pool: { connect, end: async () => {}, options: {} } });
+  const dialect = new PostgresDialect({ pool: { connect, end: async () => {}, options: {} } });
+  dialect.createAdapter = () => new UnlockedAdapter();
+  return dialect;
+}
+
+/** Without Kysely's own lock for migrations, which belongs to a session: `migrate` has one of the transaction. */
+class UnlockedAdapter extends PostgresAdapter {
+  override async acquireMigrationLock(): Promise<void> {}
+  override async releaseMigrationLock(): Promise<void> {}
 }
