@@ -21,7 +21,7 @@ export { RejectedEventError, TopologyError } from "./errors.ts";
 export { type EventType, eventTypeOf } from "./event-type.ts";
 export { createInProcessBroker, type InProcessBroker } from "./in-process/broker.ts";
 export { createInbox, type Inbox, type InboxOptions } from "./inbox/inbox.ts";
-export { inboxMigration } from "./inbox/migration.ts";
+export { inboxMigration, inboxRetireV1, inboxUpgrade } from "./inbox/migration.ts";
 export { outboxMigration } from "./outbox/migration.ts";
 export { createOutbox, type Outbox, type OutboxOptions, type OutboxState } from "./outbox/outbox.ts";
 

@@ -1,14 +1,17 @@
 import assert from "node:assert/strict";
 import { describe, type TestContext, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { sql, type Transaction } from "kysely";
 import { type Database, type Migration, violatedConstraint } from "#shared/database";
-import { databaseForTest, postgresForTest, silent } from "#shared/testing";
-import { createInbox, type InboxOptions } from "./inbox.ts";
+import { DomainError } from "#shared/errors";
+import { databaseForTest, postgresForTest, recordLog, silent, startTcpProxy, until } from "#shared/testing";
+import { createInbox, type Inbox, type InboxOptions } from "./inbox.ts";
+import { inboxKey } from "./key.ts";
 import { inboxMigration } from "./migration.ts";
+import { windowOf } from "./window.ts";
 
 interface Tables {
   effects: { event_id: string };
-  inbox: { queue: string; event_id: string; handled_at: Date };
 }
 
 const migrations: Record<string, Migration> = {
@@ -32,8 +35,20 @@ const engines: Record<string, (t: TestContext) => Promise<{ url?: string } | und
   },
 };
 
-const messages = (...ids: string[]) => ids.map((id) => ({ id, source: "test" }));
+const messages = (...ids: string[]) => ids.map((id) => ({ id, source: "shop" }));
 const kinds = (results: readonly { kind: string }[]) => results.map(({ kind }) => kind);
+const inboxOn = ({ db }: Database<Tables>, options: Partial<InboxOptions<Tables>> = {}): Inbox<Tables> =>
+  createInbox<Tables>({ db, logger: silent, ...options });
+
+const effect = async ({ id }: { id: string }, { tx }: { tx: Transaction<Tables> }) => {
+  await tx.insertInto("effects").values({ event_id: id }).execute();
+};
+const effects = async ({ db }: Database<Tables>) =>
+  (await db.selectFrom("effects").select("event_id").orderBy("event_id").execute()).map((row) => row.event_id);
+const stored = async ({ db }: Database<Tables>) => {
+  const { rows } = await sql<{ keys: number }>`select count(*)::int4 as keys from inbox_events`.execute(db);
+  return rows[0]?.keys;
+};
 
 for (const [engine, locate] of Object.entries(engines)) {
   describe(`an inbox on ${engine}`, () => {
@@ -42,17 +57,7 @@ for (const [engine, locate] of Object.entries(engines)) {
       return where && databaseForTest<Tables>(t, { migrations, ...where });
     }
 
-    function inboxOn({ db }: Database<Tables>, options: Partial<InboxOptions<Tables>> = {}) {
-      return createInbox<Tables>({ db, logger: silent, ...options });
-    }
-
-    const effect = async ({ id }: { id: string }, { tx }: { tx: Transaction<Tables> }) => {
-      await tx.insertInto("effects").values({ event_id: id }).execute();
-    };
-    const effects = async ({ db }: Database<Tables>) =>
-      (await db.selectFrom("effects").select("event_id").orderBy("event_id").execute()).map((row) => row.event_id);
-
-    test("lets an effect happen once for each id and queue, in one batch and in many", async (t) => {
+    test("has each event handled once in each queue, within a batch and over several", async (t) => {
       const database = await open(t);
       if (database === undefined) return;
       const inbox = inboxOn(database);
@@ -62,7 +67,22 @@ for (const [engine, locate] of Object.entries(engines)) {
       assert.deepEqual(await effects(database), ["a", "a", "b", "c"]);
     });
 
-    test("lets one of two that come at the same moment have the effect", async (t) => {
+    test("tells events of two sources with one id apart", async (t) => {
+      const database = await open(t);
+      if (database === undefined) return;
+      const both = [
+        { id: "1", source: "billing" },
+        { id: "1", source: "crm" },
+      ];
+      assert.deepEqual(kinds(await inboxOn(database).run("q", [...both, ...both], effect)), [
+        "done",
+        "done",
+        "duplicate",
+        "duplicate",
+      ]);
+    });
+
+    test("has one of several copies that come at the same moment handled", async (t) => {
       const database = await open(t);
       if (database === undefined) return;
       const inbox = inboxOn(database);
@@ -75,7 +95,7 @@ for (const [engine, locate] of Object.entries(engines)) {
       assert.deepEqual(await effects(database), ["a", "b", "c"]);
     });
 
-    test("takes back the work of one that fails, and of no other in its batch", async (t) => {
+    test("rolls back the work of a handler that fails, and of no other in its batch", async (t) => {
       const database = await open(t);
       if (database === undefined) return;
       const failure = new Error("no");
@@ -88,7 +108,7 @@ for (const [engine, locate] of Object.entries(engines)) {
       assert.deepEqual(kinds(await inboxOn(database).run("q", messages("bad"), effect)), ["done"]);
     });
 
-    test("calls a handler failed that has swallowed the error of a statement, and not the one after it", async (t) => {
+    test("reports a handler that swallowed the error of a statement as failed, and not the one after it", async (t) => {
       const database = await open(t);
       if (database === undefined) return;
       const results = await inboxOn(database).run("q", messages("a", "swallows", "c"), async (message, extra) => {
@@ -115,69 +135,184 @@ for (const [engine, locate] of Object.entries(engines)) {
       assert.deepEqual(await effects(database), ["a"]);
     });
 
-    test("ends a transaction that has lasted long enough, and goes on in the next", async (t) => {
+    test("ends a transaction that has lasted long enough, and stores in it only what it has handled", async (t) => {
       const database = await open(t);
       if (database === undefined) return;
       const transactions = new Set<string>();
+      const keys: (number | undefined)[] = [];
       const results = await inboxOn(database, { batchTimeMs: 0 }).run(
         "q",
         messages("a", "b", "c"),
         async (message, extra) => {
           await effect(message, extra);
-          const { rows } = await sql<{ id: string }>`select txid_current()::text as id`.execute(extra.tx);
+          const { rows } = await sql<{ id: string; keys: number }>`
+            select txid_current()::text as id, (select count(*)::int4 from inbox_events) as keys`.execute(extra.tx);
           transactions.add(rows[0]!.id);
+          keys.push(rows[0]?.keys);
         },
       );
       assert.deepEqual(kinds(results), ["done", "done", "done"]);
       assert.equal(transactions.size, 3);
+      // The first transaction had stored all three; after that, one at a time.
+      assert.deepEqual(keys, [3, 2, 3]);
+      assert.equal(await stored(database), 3);
       assert.deepEqual(await effects(database), ["a", "b", "c"]);
     });
 
-    test("calls one failed whose id cannot be stored, and no other", async (t) => {
+    test("takes any id", async (t) => {
       const database = await open(t);
       if (database === undefined) return;
-      const ids = ["a", "b\0", Array.from({ length: 2_000 }, (_, n) => n.toString(36)).join(), "c"];
-      const results = await inboxOn(database).run("q", messages(...ids), effect);
-      assert.deepEqual(kinds(results), ["done", "failed", "failed", "done"]);
+      const ids = ["", "b\0", "x".repeat(100_000), "é", "'"];
+      const work = async () => {};
+      assert.deepEqual(kinds(await inboxOn(database).run("q", messages(...ids), work)), Array(5).fill("done"));
+      assert.deepEqual(kinds(await inboxOn(database).run("q", messages(...ids), work)), Array(5).fill("duplicate"));
     });
 
-    test("does not go on to later ones once one has to wait", async (t) => {
+    test("takes an error that only looks like an outage for the handler's", async (t) => {
       const database = await open(t);
-      const closed = await open(t);
-      if (database === undefined || closed === undefined) return;
-      await closed.close();
-      let calls = 0;
-      const results = await inboxOn(database).run("q", messages("a", "b", "c"), async () => {
-        // Each alone from the second on: `a` has to wait there, and `b` must not overtake it.
-        if (++calls === 1) throw new Error("one of them fails");
-        await closed.db.selectFrom("inbox").selectAll().execute();
+      if (database === undefined) return;
+      const results = await inboxOn(database).run("q", messages("a", "peer", "c"), async (message, extra) => {
+        if (message.id === "peer") throw new DomainError("unavailable", "DATABASE_UNAVAILABLE", "away");
+        await effect(message, extra);
       });
-      assert.deepEqual(kinds(results), ["unavailable", "unavailable", "unavailable"]);
+      assert.deepEqual(kinds(results), ["done", "failed", "done"]);
     });
 
-    test("removes ids that are older than any copy, and keeps the others", async (t) => {
+    test("spends no attempt while keys cannot be stored, and is ready when they can", async (t) => {
       const database = await open(t);
       if (database === undefined) return;
-      const inbox = inboxOn(database, { retentionMs: 60_000 });
-      await inbox.run("q", messages("old", "new"), effect);
-      await sql`update inbox set handled_at = now() - interval '2 minutes' where event_id = 'old'`.execute(database.db);
-      inbox.start();
-      const left = async () =>
-        (await database.db.selectFrom("inbox").select("event_id").execute()).map((row) => row.event_id);
-      for (let looks = 0; (await left()).length > 1 && looks < 1_000; looks++) await new Promise(setImmediate);
-      await inbox.stop();
-      assert.deepEqual(await left(), ["new"]);
-    });
-
-    test("spends no attempt while ids cannot be stored", async (t) => {
-      const database = await open(t);
-      if (database === undefined) return;
-      const inbox = inboxOn(database);
-      await sql`alter table inbox rename to hidden`.execute(database.db);
-      const results = await inbox.run("q", messages("a", "b"), effect);
-      assert.deepEqual(kinds(results), ["unavailable", "unavailable"]);
-      await sql`alter table hidden rename to inbox`.execute(database.db);
+      const log = recordLog();
+      const inbox = inboxOn(database, { logger: log.logger });
+      await sql`alter table inbox_events_1 rename to hidden`.execute(database.db);
+      for (let i = 0; i < 3; i++) {
+        assert.deepEqual(kinds(await inbox.run("q", messages("a", "b"), effect)), ["unavailable", "unavailable"]);
+      }
+      assert.equal(log.matching({ level: "error" }).length, 1);
+      const abort = new AbortController();
+      const given = new Error("given up");
+      const waiting = assert.rejects(inbox.ready(abort.signal), given);
+      abort.abort(given);
+      await waiting;
+      let isReady = false;
+      const ready = inbox.ready(AbortSignal.timeout(10_000)).then(() => {
+        isReady = true;
+      });
+      await delay(50);
+      assert.equal(isReady, false);
+      await sql`alter table hidden rename to inbox_events_1`.execute(database.db);
+      await ready;
       assert.deepEqual(kinds(await inbox.run("q", messages("a", "b"), effect)), ["done", "done"]);
+      assert.equal(await stored(database), 2);
     });
   });
 }
+
+/** An inbox behind a proxy, on a PostgreSQL. */
+async function behindProxy(t: TestContext) {
+  const url = await postgresForTest(t);
+  if (url === undefined) return undefined;
+  const { hostname, port } = new URL(url);
+  const proxy = await startTcpProxy({ host: hostname, port: Number(port) });
+  t.after(() => proxy.close());
+  const proxied = new URL(url);
+  proxied.host = `127.0.0.1:${proxy.port}`;
+  const database = await databaseForTest<Tables>(t, {
+    migrations,
+    url: proxied.href,
+    settings: { connect_timeout: "500ms", probe_interval: "100ms" },
+  });
+  return { database, inbox: inboxOn(database), proxy };
+}
+
+test("an outage in the midst of a handler costs no attempt, and nothing overtakes what waits", async (t) => {
+  const setup = await behindProxy(t);
+  if (setup === undefined) return;
+  const { database, inbox, proxy } = setup;
+  let calls = 0;
+  const work: typeof effect = async (message, extra) => {
+    calls++;
+    if (message.id === "b" && calls < 4) {
+      proxy.refuse();
+      throw new Error("an error of the handler's own");
+    }
+    await effect(message, extra);
+  };
+  assert.deepEqual(kinds(await inbox.run("q", messages("a", "b", "c"), work)), Array(3).fill("unavailable"));
+  assert.equal(calls, 2);
+  const ready = inbox.ready(AbortSignal.timeout(20_000));
+  proxy.accept();
+  await ready;
+  calls = 10;
+  await until("the database", () => database.ready().then(() => true));
+  assert.deepEqual(kinds(await inbox.run("q", messages("a", "b", "c"), work)), Array(3).fill("done"));
+  assert.deepEqual(await effects(database), ["a", "b", "c"]);
+});
+
+test("a session that the server ends costs no attempt, unless the handler was idle in it for too long", async (t) => {
+  const url = await postgresForTest(t);
+  if (url === undefined) return;
+  const database = await databaseForTest<Tables>(t, { migrations, url });
+  const inbox = inboxOn(database);
+  let calls = 0;
+  const terminated = await inbox.run("q", messages("a"), async (message, extra) => {
+    await effect(message, extra);
+    if (++calls === 1) await sql`select pg_terminate_backend(pg_backend_pid())`.execute(extra.tx);
+  });
+  assert.deepEqual(kinds(terminated), ["done"]);
+  let idle = 0;
+  const outlived = await inbox.run("q", messages("b"), async (message, extra) => {
+    idle++;
+    await sql`set local idle_in_transaction_session_timeout = '20ms'`.execute(extra.tx);
+    await delay(200);
+    await effect(message, extra);
+  });
+  assert.deepEqual(kinds(outlived), ["failed"]);
+  assert.equal(idle, 1);
+  assert.deepEqual(await effects(database), ["a"]);
+});
+
+test("a copy whose other copy is still being handled after the statement's time has failed, and no other event", async (t) => {
+  const url = await postgresForTest(t);
+  if (url === undefined) return;
+  const database = await databaseForTest<Tables>(t, { migrations, url, settings: { statement_timeout: "200ms" } });
+  const [inbox, other] = [inboxOn(database), inboxOn(database)];
+  const begun = Promise.withResolvers<void>();
+  const end = Promise.withResolvers<void>();
+  const slow = other.run("q", messages("b"), async () => {
+    begun.resolve();
+    await end.promise;
+  });
+  await begun.promise;
+  assert.deepEqual(kinds(await inbox.run("q", messages("a", "b", "c"), effect)), ["done", "failed", "done"]);
+  end.resolve();
+  assert.deepEqual(kinds(await slow), ["done"]);
+  assert.deepEqual(kinds(await inbox.run("q", messages("b"), effect)), ["duplicate"]);
+});
+
+test("a batch grows to its limit, and shrinks to what fits into a transaction's time", async (t) => {
+  const database = await databaseForTest<Tables>(t, { migrations });
+  const inbox = inboxOn(database, { batchSize: 40 });
+  const transactions: string[] = [];
+  const note = async (_: unknown, { tx }: { tx: Transaction<Tables> }) => {
+    const { rows } = await sql<{ id: string }>`select txid_current()::text as id`.execute(tx);
+    transactions.push(rows[0]!.id);
+  };
+  await inbox.run("q", messages(...Array.from({ length: 200 }, (_, n) => `${n}`)), note);
+  const sizes = [...new Set(transactions)].map((id) => transactions.filter((other) => other === id).length);
+  assert.deepEqual(sizes, [10, 20, 40, 40, 40, 40, 10]);
+});
+
+test("keys have 128 bits, and no two events have one", () => {
+  assert.match(inboxKey("q", "s", "1"), /^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$/);
+  const parts = ["", "1", "11", "1:1", "é"];
+  const keys = parts.flatMap((queue) => parts.flatMap((source) => parts.map((id) => inboxKey(queue, source, id))));
+  assert.equal(new Set(keys).size, parts.length ** 3);
+});
+
+test("the window derives from the retry delays, and may not be shorter than they are", () => {
+  const retry = { delaysMs: [60_000, 120_000], peerOutageMs: 3_600_000 };
+  assert.equal(windowOf({ retry }), 14 * 86_400_000 + 3_780_000);
+  assert.equal(windowOf({ retry, inboxWindowMs: 4_000_000 }), 4_000_000);
+  assert.throws(() => windowOf({ retry, inboxWindowMs: 3_700_000 }), /inbox_window is 3700000 ms/);
+  assert.ok(windowOf() > 15 * 86_400_000);
+});

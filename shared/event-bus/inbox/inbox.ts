@@ -1,172 +1,182 @@
-import { setTimeout as delay } from "node:timers/promises";
+import { randomUUID } from "node:crypto";
 import { type Kysely, sql, type Transaction } from "kysely";
-import { isOutage } from "#shared/database";
-import type { Logger } from "#shared/logging";
-import type { ConsumerGuard, GuardResult } from "../bus.ts";
+import { isOutage, limitsOf, probe, requireTables } from "#shared/database";
+import { createLogThrottle, type Logger } from "#shared/logging";
+import { createBackoff, sleep } from "#shared/timing";
+import type { ConsumerGuard, GuardedMessage, GuardResult } from "../bus.ts";
+import type { RabbitmqConfig } from "../config.ts";
+import { inboxKey } from "./key.ts";
+import { createRecorder, type Keyed } from "./recorder.ts";
 import { revocable } from "./revocable.ts";
+import { createUpkeep } from "./upkeep.ts";
+import { windowOf } from "./window.ts";
 
 /**
- * Makes the effect of an event happen once: its id is stored in the transaction that the handler works in, and an event
- * whose id is there already is not handled. What a handler does outside of that transaction is at least once.
+ * Makes the effect of an event happen once. A key of queue, source and id is stored in the transaction that the handler
+ * works in, and an event whose key is there already is not handled. That holds for copies that come within the window
+ * (`rabbitmq.inbox_window`). What a handler does outside of that transaction happens at least once.
  */
 export interface Inbox<Tables> extends ConsumerGuard<{ readonly tx: Transaction<Tables> }> {
-  /** Begins to remove ids that are older than any copy can be. */
+  /** Begins to open and drop partitions of the table in the background. */
   start(): void;
   stop(): Promise<void>;
 }
 
 export interface InboxOptions<Tables> {
-  /** A service's, whose schema has the table of `inboxMigration`. */
+  /** `db` of the service's Database, whose migrations contain `inboxMigration` and `inboxUpgrade`. */
   readonly db: Kysely<Tables>;
   readonly logger: Logger;
-  /** The most events in one transaction: those that are there when it begins. Default 100. */
-  readonly batchSize?: number;
-  /** A transaction takes no further event after so long. Default 250 ms. */
-  readonly batchTimeMs?: number;
-  /** For how long ids are kept: longer than a message may lie in a queue or be a dead letter. Default 30 days. */
-  readonly retentionMs?: number;
+  /** The `rabbitmq` section: `inbox_window`, and what its default derives from. Default: the section's defaults. */
+  readonly config?: Pick<RabbitmqConfig, "inboxWindowMs" | "retry"> | undefined;
+  /** Maximum number of events in one transaction. Default 100. */
+  readonly batchSize?: number | undefined;
+  /** A transaction takes no further event after this time. Default 250 ms. */
+  readonly batchTimeMs?: number | undefined;
+  /** How long a copy is recognised, in place of what `config` says. */
+  readonly windowMs?: number | undefined;
 }
 
-const DAY_MS = 24 * 60 * 60_000;
-const PRUNE_EVERY_MS = 60 * 60_000;
-const PRUNE_AT_ONCE = 10_000;
+/** Between the end of a handler's time and the time at which the database ends its session. */
+const HANDLER_MARGIN_MS = 1_000;
+const FIRST_BATCH = 10;
 
+/** How a transaction ended for its messages. */
+type Attempt =
+  /** With a result for each message that had its turn before the transaction's time was over. */
+  | { readonly kind: "committed"; readonly results: readonly GuardResult[] }
+  /** Rolled back. */
+  | { readonly kind: "failed"; readonly error: unknown; readonly recorded: boolean };
+
+/** @throws RangeError when the window is shorter than the time that a message may take until its last attempt */
 export function createInbox<Tables>(options: InboxOptions<Tables>): Inbox<Tables> {
-  const { db, logger, batchSize = 100, batchTimeMs = 250, retentionMs = 30 * DAY_MS } = options;
-  const stopping = new AbortController();
-  let pruning: Promise<void> | undefined;
+  const { db, logger, batchSize = 100, batchTimeMs = 250 } = options;
+  const windowMs = options.windowMs ?? windowOf(options.config);
+  const recorder = createRecorder();
+  const upkeep = createUpkeep({ db, logger, windowMs });
+  const throttle = createLogThrottle(logger);
+  requireTables(db, { names: ["inbox_events", "inbox_partitions"], hint: "add inboxUpgrade to the migrations" });
+  /** So many messages had their turn in time: those that do not are recorded in vain. */
+  let fitting = Math.min(FIRST_BATCH, batchSize);
 
-  /**
-   * One transaction for all; undefined where a message did not get its turn. A failure takes everybody's work back, and
-   * says whose it was only of one that was alone: a statement fails also because of an earlier one whose error a handler
-   * has swallowed.
-   */
-  async function together<M extends { readonly id: string }>(
+  /** Transaction whose first snapshot is that of its first statement and not of an earlier one (partitions.ts). */
+  const transaction = <T>(work: (tx: Transaction<Tables>) => Promise<T>) =>
+    db.transaction().setIsolationLevel("read committed").execute(work);
+
+  async function together<M extends GuardedMessage>(
     queue: string,
-    messages: readonly M[],
+    messages: readonly Keyed<M>[],
     work: (message: M, extra: { readonly tx: Transaction<Tables> }) => Promise<void>,
-  ): Promise<(GuardResult | undefined)[]> {
-    let results: (GuardResult | undefined)[] = messages.map(() => undefined);
+  ): Promise<Attempt> {
+    const results: GuardResult[] = [];
     let recorded = false;
     try {
-      await db.transaction().execute(async (tx) => {
-        const fresh = await record(tx, queue, messages);
+      await transaction(async (tx) => {
+        const { fresh, forget } = await recorder.record(tx, queue, messages);
         recorded = true;
         const until = performance.now() + batchTimeMs;
-        for (const [index, message] of messages.entries()) {
-          if (!fresh.delete(message.id)) {
-            results[index] = { kind: "duplicate" };
-            continue;
-          }
+        for (const [index, { message, key }] of messages.entries()) {
           if (index > 0 && performance.now() > until) {
-            await forget(tx, queue, [message.id, ...fresh]);
-            results = results.slice(0, index);
+            await forget(messages.slice(index).filter((left) => fresh.has(left.key)));
             break;
+          }
+          if (!fresh.delete(key)) {
+            results.push({ kind: "duplicate" });
+            continue;
           }
           const { tx: own, revoke } = revocable(tx);
           try {
             await work(message, { tx: own });
-            results[index] = { kind: "done" };
+            results.push({ kind: "done" });
           } finally {
             revoke();
           }
         }
-        // What stands in the way of a commit: a transaction in which a statement has failed is rolled back by `commit`,
-        // and PostgreSQL does not call that an error.
+        // Fails after a statement whose error a handler has swallowed: `commit` would roll back and report success.
         await sql`select 1`.execute(tx);
       });
-      return messages.map((_, index) => results[index]);
+      return { kind: "committed", results };
     } catch (error) {
-      // Nobody's fault: nobody has had an attempt.
-      if (isOutage(error) || (!recorded && !isOfTheMessage(error)))
-        return messages.map(() => ({ kind: "unavailable", error }));
-      return messages.length > 1 ? messages.map(() => undefined) : [{ kind: "failed", error }];
+      return { kind: "failed", error, recorded };
     }
   }
 
-  /** The ids of those that were not there before; a copy that is being handled elsewhere is waited for. */
-  async function record(
-    tx: Transaction<Tables>,
-    queue: string,
-    messages: readonly { readonly id: string }[],
-  ): Promise<Set<string>> {
-    // In one order everywhere: two that wait for each other's ids would be a deadlock.
-    const ids = [...new Set(messages.map(({ id }) => id))].sort();
-    const { rows } = await sql<{ event_id: string }>`
-      insert into inbox (queue, event_id)
-      select ${queue}, id from unnest(${ids}::text[]) with ordinality as ids (id, place) order by place
-      on conflict do nothing
-      returning event_id`.execute(tx);
-    return new Set(rows.map((row) => row.event_id));
-  }
-
-  async function forget(tx: Transaction<Tables>, queue: string, ids: readonly string[]): Promise<void> {
-    await sql`delete from inbox where queue = ${queue} and event_id = any(${ids}::text[])`.execute(tx);
-  }
-
-  async function prune(): Promise<void> {
-    while (!stopping.signal.aborted) {
-      let removed = 0n;
-      try {
-        const { numAffectedRows } = await sql`
-          delete from inbox where ctid = any(array(
-            select ctid from inbox where handled_at < now() - ${retentionMs} * interval '1 millisecond'
-            limit ${PRUNE_AT_ONCE}
-          ))`.execute(db);
-        removed = numAffectedRows ?? 0n;
-      } catch (err) {
-        // The database is away, or closing: the ids can wait.
-        logger.debug({ err }, "the inbox is not pruned for now");
-      }
-      if (removed === BigInt(PRUNE_AT_ONCE)) continue;
-      await delay(PRUNE_EVERY_MS, undefined, { signal: stopping.signal }).catch(() => {});
+  /** Whether the inbox can store keys: the database answers and takes writes, and the tables are there. */
+  async function isUsable(): Promise<boolean> {
+    if (!(await probe(db))) return false;
+    const undo = new Error("undo");
+    try {
+      await transaction(async (tx) => {
+        await recorder.record(tx, "", [{ message: { id: "", source: "" }, key: randomUUID() }]);
+        throw undo;
+      });
+    } catch (err) {
+      if (err === undo) return true;
+      recorder.reset();
+      if (!isOutage(err)) throttle.error("unusable", { err }, "the inbox cannot store events, retrying");
     }
+    return false;
   }
 
   return {
     batchSize,
-    ready: async () => {},
+    maxHandlerMs: limitsOf(db).idleInTransactionTimeoutMs - batchTimeMs - HANDLER_MARGIN_MS,
+
+    async ready(signal) {
+      const backoff = createBackoff({ initialMs: 100, maxMs: 5_000 });
+      signal.throwIfAborted();
+      while (!(await isUsable())) {
+        await sleep(backoff.next(), signal);
+        signal.throwIfAborted();
+      }
+    },
+
     async run(queue, messages, work) {
+      const keyed = messages.map((message) => ({ message, key: inboxKey(queue, message.source, message.id) }));
       const results: GuardResult[] = [];
-      let rest = [...messages.entries()];
-      let size = rest.length;
-      while (rest.length > 0) {
-        const batch = rest.slice(0, size);
-        const outcomes = await together(
-          queue,
-          batch.map(([, message]) => message),
-          work,
-        );
-        const left: typeof rest = [];
-        for (const [i, entry] of batch.entries()) {
-          const outcome = outcomes[i];
-          if (outcome === undefined) left.push(entry);
-          else results[entry[0]] = outcome;
+      // After a failure, messages run alone up to here. It says only of one that was alone whose failure it is: a statement
+      // fails also because of an earlier one whose error a handler has swallowed.
+      let aloneUntil = 0;
+      let isSecondTry = false;
+      while (results.length < keyed.length) {
+        const from = results.length;
+        const size = from < aloneUntil ? 1 : fitting;
+        const batch = keyed.slice(from, from + size);
+        const attempt = await together(queue, batch, work);
+        if (attempt.kind === "committed") {
+          results.push(...attempt.results);
+          isSecondTry = false;
+          if (attempt.results.length < batch.length) fitting = attempt.results.length;
+          else if (size === fitting) fitting = Math.min(fitting * 2, batchSize);
+          continue;
         }
-        const unavailable = outcomes.find((outcome) => outcome?.kind === "unavailable");
-        if (unavailable !== undefined) {
-          // Those after it too, or they would overtake it.
-          for (const [index] of rest) results[index] ??= unavailable;
-          return results;
+        const { error, recorded } = attempt;
+        if (!recorded) recorder.reset();
+        if (!(await (recorded ? probe(db) : isUsable()))) {
+          while (results.length < keyed.length) results.push({ kind: "unavailable", error });
+        } else if (batch.length > 1) {
+          aloneUntil = from + batch.length;
+        } else if (!isSecondTry && (!recorded || isLostSession(error))) {
+          // Not by what the handler did: a session was ended, or the layout of the tables has changed.
+          isSecondTry = true;
+        } else {
+          results.push({ kind: "failed", error });
+          isSecondTry = false;
         }
-        rest = [...left, ...rest.slice(size)];
-        // None has a result: one of them failed, and it shows one by one which.
-        if (left.length === batch.length) size = 1;
       }
       return results;
     },
-    start() {
-      pruning ??= prune();
-    },
+
+    start: upkeep.start,
     async stop() {
-      stopping.abort();
-      await pruning;
+      await upkeep.stop();
+      throttle.flush();
     },
   };
 }
 
-/** Whether an id cannot be stored because of what it is: a NUL in it (class 22), or too long for an index (54). */
-function isOfTheMessage(error: unknown): boolean {
-  const { code } = (error ?? {}) as { code?: unknown };
-  return typeof code === "string" && /^(22|54)...$/.test(code);
+/** Whether a session ended for another reason than that its transaction was idle for too long (25P03). */
+function isLostSession(error: unknown): boolean {
+  if (!isOutage(error)) return false;
+  const { code } = (error.cause ?? {}) as { code?: unknown };
+  return code !== "25P03";
 }

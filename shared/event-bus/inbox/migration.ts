@@ -1,16 +1,50 @@
-import { sql } from "kysely";
-import type { Migration } from "#shared/database";
+import { type Kysely, sql } from "kysely";
+import { type Migration, tableOf } from "#shared/database";
+import { partitionName } from "./partitions.ts";
+import { hasV1 } from "./v1.ts";
 
-/** The table of the inbox, for a service's own migrations: `"003_inbox": inboxMigration`. */
-export const inboxMigration: Migration = {
+/** Tables of the inbox, for a service's own migrations: `"003_inbox": inboxMigration`. */
+export const inboxMigration: Migration = { up: createTables };
+
+/**
+ * Brings the tables of the first version, with one table `inbox`, to the present state; does nothing to present ones. Replicas
+ * of the first version may run beside this one: the table stays, and both versions use it until `inboxRetireV1`.
+ */
+export const inboxUpgrade: Migration = {
   async up(db) {
-    await sql`
-      create table inbox (
-        queue text not null,
-        event_id text not null,
-        handled_at timestamptz not null default now(),
-        primary key (queue, event_id)
-      )`.execute(db);
-    await sql`create index inbox_handled_at_idx on inbox (handled_at)`.execute(db);
+    await createTables(db);
+    if (!(await hasV1(db))) return;
+    // Rows of the first version have null here: only for those is this table the one that decides.
+    await sql`alter table ${tableOf(db, "inbox")} add column in_events bool`.execute(db);
   },
 };
+
+/**
+ * Drops the table of the first version. For the release after the one that brought `inboxUpgrade`, once that has run for as
+ * long as the inbox's window: what replicas of the first version have handled is forgotten.
+ */
+export const inboxRetireV1: Migration = {
+  async up(db) {
+    await sql`drop table if exists ${tableOf(db, "inbox")}`.execute(db);
+  },
+};
+
+async function createTables(db: Kysely<unknown>): Promise<void> {
+  const events = tableOf(db, "inbox_events");
+  const partitions = tableOf(db, "inbox_partitions");
+  // Stays empty: queries of operators and the list of partitions go through it.
+  await sql`create table if not exists ${events} (key uuid not null)`.execute(db);
+  await sql`
+    create table if not exists ${tableOf(db, partitionName(1))} (primary key (key)) inherits (${events})`.execute(db);
+  await sql`
+    create table if not exists ${partitions} (
+      only_row bool primary key default true check (only_row),
+      first int4 not null,
+      last int4 not null,
+      overlapping bool not null,
+      opened_at timestamptz[] not null
+    )`.execute(db);
+  await sql`
+    insert into ${partitions} (first, last, overlapping, opened_at) values (1, 1, false, array[now()])
+    on conflict do nothing`.execute(db);
+}
