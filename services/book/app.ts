@@ -60,7 +60,7 @@ export function createBookApp(config: BookConfig, overrides: BookAppOverrides = 
   });
   const outbox = createOutbox({ db, bus, config: config.rabbitmq, source, logger });
   // An order a transaction: one with several would lock their books in an order that is nobody's, and meet deadlocks.
-  const inbox = createInbox<BookTables>({ db, logger, batchSize: 1 });
+  const inbox = createInbox<BookTables>({ db, logger, config: config.rabbitmq, batchSize: 1 });
   const events = bookEvents(outbox);
   const books = createBooks({
     repository: createBookRepository(db, events),

@@ -64,7 +64,7 @@ export function createOrderApp(config: OrderConfig, overrides: OrderAppOverrides
     ...(broker === undefined ? {} : { broker }),
   });
   const outbox = createOutbox({ db, bus, config: config.rabbitmq, source, logger });
-  const inbox = createInbox<OrderTables>({ db, logger });
+  const inbox = createInbox<OrderTables>({ db, logger, config: config.rabbitmq });
   const events = orderEvents(outbox);
   const changes = createOrderChanges();
   const orders = createOrders({

@@ -1,5 +1,5 @@
 import type { Migration } from "#shared/database";
-import { inboxMigration, outboxMigration } from "#shared/event-bus";
+import { inboxMigration, inboxUpgrade, outboxMigration } from "#shared/event-bus";
 
 export const migrations: Readonly<Record<string, Migration>> = {
   "001_orders": {
@@ -35,4 +35,5 @@ export const migrations: Readonly<Record<string, Migration>> = {
       await db.schema.alterTable("orders").addColumn("cancel_reason", "text").execute();
     },
   },
+  "005_inbox_upgrade": inboxUpgrade,
 };

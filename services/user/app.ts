@@ -60,7 +60,7 @@ export function createUserApp(config: UserConfig, overrides: UserAppOverrides = 
   });
   const outbox = createOutbox({ db, bus, config: config.rabbitmq, source, logger });
   // A greeting a transaction: those with several would lock names in an order that is nobody's, and meet deadlocks.
-  const inbox = createInbox<UserTables>({ db, logger, batchSize: 1 });
+  const inbox = createInbox<UserTables>({ db, logger, config: config.rabbitmq, batchSize: 1 });
   const events = userEvents(outbox);
   const users = createUsers({
     repository: createUserRepository(db, events),

@@ -1,6 +1,6 @@
 import { sql } from "kysely";
 import type { Migration } from "#shared/database";
-import { inboxMigration, outboxMigration } from "#shared/event-bus";
+import { inboxMigration, inboxUpgrade, outboxMigration } from "#shared/event-bus";
 
 export const migrations: Readonly<Record<string, Migration>> = {
   "001_users": {
@@ -29,4 +29,5 @@ export const migrations: Readonly<Record<string, Migration>> = {
         .execute();
     },
   },
+  "005_inbox_upgrade": inboxUpgrade,
 };
