@@ -1,5 +1,6 @@
-import type { DescMessage, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
+import type { DescMessage, MessageInitShape } from "@bufbuild/protobuf";
 import type { EventEnvelope } from "./envelope.ts";
+import type { EmptyContext, EventHandlers } from "./handler.ts";
 
 /** Typed events between services: over RabbitMQ, or inside the process. */
 export interface EventBus {
@@ -67,41 +68,10 @@ export interface ConsumeOptions<Events extends readonly DescMessage[], Extra ext
   readonly ephemeral?: boolean;
 }
 
-/** What comes with an event, for its handler. */
-export interface EventContext {
-  /** The same for every copy and attempt. */
-  readonly id: string;
-  /** The service that it comes from. */
-  readonly source: string;
-  readonly time: Date;
-  /** Empty when the event has none. */
-  readonly key: string;
-  /** 1 for the first. */
-  readonly attempt: number;
-  /** Aborts at the handler's deadline. */
-  readonly signal: AbortSignal;
-}
-
-/** Nothing beyond the EventContext. */
-export type EmptyContext = Record<never, never>;
-
-export type EventHandler<Schema extends DescMessage, Extra extends object = EmptyContext> = (
-  event: MessageShape<Schema>,
-  context: EventContext & Extra,
-) => Promise<void> | void;
-
-/** A conditional type, so that the compiler knows it in time to give a handler's parameters their types. */
-export type EventHandlers<
-  Events extends readonly DescMessage[],
-  Extra extends object = EmptyContext,
-> = Events extends readonly DescMessage[]
-  ? { readonly [Schema in Events[number] as MessageShape<Schema>["$typeName"]]: EventHandler<Schema, Extra> }
-  : never;
-
 /**
- * Consumes one queue. A handler that returns has its message acknowledged. One that throws, or outlives its deadline,
- * gets the message again after each of the configured delays, and after the last one the message becomes a dead letter.
- * Messages with the same key are handled one after the other, in this process.
+ * Consumes one queue. When a handler returns, its message is acknowledged. When it throws, or outlives its deadline, it gets
+ * the message again after each of the configured delays; after the last one the message becomes a dead letter. Messages
+ * with the same key are handled one after the other, in this process.
  */
 export interface EventConsumer {
   readonly queue: string;
@@ -163,8 +133,9 @@ export interface ConnectionState {
 
 export interface ConsumerState {
   readonly queue: string;
-  readonly state: "stopped" | "connecting" | "consuming" | "closed";
-  /** In memory, those that are being handled included. */
+  /** `waiting`: for what its guard needs, such as the database. */
+  readonly state: "stopped" | "waiting" | "connecting" | "consuming" | "closed";
+  /** Messages in memory, those that are being handled included. */
   readonly waiting: number;
   /** Since the start. */
   readonly counts: ConsumerCounts;
@@ -172,13 +143,19 @@ export interface ConsumerState {
 
 export interface ConsumerCounts {
   readonly handled: number;
-  /** Their effect had happened before. */
+  /** Copies of events that were handled before. */
   readonly duplicates: number;
   /** Attempts that failed and were not the last. */
   readonly retried: number;
+  /** Attempts that cost none of the configured ones: a peer's outage, or a type that another version handles. */
+  readonly postponed: number;
   readonly deadLettered: number;
-  /** Failed in an ephemeral queue, which keeps no dead letters. */
+  /** Messages that failed in an ephemeral queue, which keeps no dead letters. */
   readonly dropped: number;
-  /** Acknowledged without a handler. */
-  readonly unknown: number;
+  /** Messages of an unknown type that were acknowledged, as `ignore_unknown` says. */
+  readonly ignored: number;
+  /** Messages that went back to the broker because of an outage. */
+  readonly givenBack: number;
+  /** Dead letters made by the broker although no handler failed on them, put back into the queue. */
+  readonly putBack: number;
 }

@@ -2,15 +2,16 @@
 
 import assert from "node:assert/strict";
 import { describe, type TestContext, test } from "node:test";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { Connection } from "rabbitmq-client";
 import { type Greeted, GreetedSchema, RegisteredSchema } from "#gen/testing/v1/testing_events_pb.ts";
 import { ItemSchema } from "#gen/testing/v1/testing_pb.ts";
 import { currentCall, runInCall, startTrace } from "#shared/call-context";
-import type { DomainError } from "#shared/errors";
+import { type DomainError, markPeerError } from "#shared/errors";
 import { createReadiness, type Readiness } from "#shared/lifecycle";
 import { databaseForTest, type RecordedLog, rabbitmqForTest, recordLog, until, within } from "#shared/testing";
-import type { EventContext } from "./bus.ts";
 import { createEnvelope } from "./envelope.ts";
+import type { EventContext } from "./handler.ts";
 import {
   type ConsumerGuard,
   createEventBus,
@@ -22,6 +23,7 @@ import {
   inboxMigration,
   RejectedEventError,
   rabbitmqSection,
+  withPrepare,
 } from "./index.ts";
 
 /** What services of one test share: a broker, and names in it. */
@@ -208,7 +210,7 @@ for (const [name, enter] of Object.entries(worlds)) {
       assert.ok(first.seen.length > 0 && second.seen.length > 0);
     });
 
-    test("binds the queue by the configured pattern besides", async (t) => {
+    test("makes an event of an unknown type a dead letter, after each of the delays", async (t) => {
       const world = await enter(t);
       if (world === undefined) return;
       const { bus, log } = world.bus({ routing_key: "testing.#" });
@@ -216,10 +218,116 @@ for (const [name, enter] of Object.entries(worlds)) {
       await bus.start();
       await consumer.start();
       await bus.publish(RegisteredSchema, created);
-      await until("the event", () => bus.states().consumers[0]?.counts.unknown === 1);
-      const warning = log.lines.find(({ msg }) => String(msg).includes("unknown type"));
-      assert.equal(warning?.["event_type"], "testing.v1.Registered");
+      await until("the dead letter", () => bus.states().consumers[0]?.counts.deadLettered === 1);
+      assert.equal(bus.states().consumers[0]?.counts.postponed, DELAYS.length);
+      const line = log.lines.find(({ reason }) => reason === "unknown_type");
+      assert.equal(line?.["event_type"], "testing.v1.Registered");
+      const [letter] = await world.deadLetters();
+      assert.equal(letter?.reason, "unknown_type");
+    });
+
+    test("acknowledges an unknown type that only the pattern matches when the configuration says so", async (t) => {
+      const world = await enter(t);
+      if (world === undefined) return;
+      const { bus, log } = world.bus({ routing_key: "testing.#", ignore_unknown: true });
+      const consumer = bus.consume(recorder());
+      await bus.start();
+      await consumer.start();
+      await bus.publish(RegisteredSchema, created);
+      await until("the event", () => bus.states().consumers[0]?.counts.ignored === 1);
+      const line = log.lines.find(({ msg }) => String(msg).includes("unknown type"));
+      assert.equal(line?.["event_type"], "testing.v1.Registered");
       assert.deepEqual(await world.deadLetters(), []);
+    });
+
+    test("does not ignore an unknown type whose routing key belongs to a handler", async (t) => {
+      const world = await enter(t);
+      if (world === undefined) return;
+      const { bus } = world.bus({ routing_key: "testing.#", ignore_unknown: true });
+      const consumer = bus.consume(recorder());
+      await bus.start();
+      await consumer.start();
+      await bus.send(envelopeOf({ type: "testing.v2.Greeted" }));
+      await until("the dead letter", () => bus.states().consumers[0]?.counts.deadLettered === 1);
+      assert.equal((await world.deadLetters())[0]?.reason, "unknown_type");
+    });
+
+    test("gives a handler what its step before the transaction has prepared", async (t) => {
+      const world = await enter(t);
+      if (world === undefined) return;
+      const { bus } = world.bus();
+      const steps: string[] = [];
+      const guard: ConsumerGuard<{ readonly tx: string }> = {
+        batchSize: 10,
+        ready: async () => {},
+        async run(_, messages, work) {
+          steps.push(`transaction of ${messages.length}`);
+          for (const message of messages) await work(message, { tx: "tx" });
+          return messages.map(() => ({ kind: "done" }));
+        },
+      };
+      const consumer = bus.consume({
+        events: [GreetedSchema],
+        guard,
+        handlers: {
+          "testing.v1.Greeted": withPrepare({
+            prepare: ({ name: who }: Greeted, { signal, attempt }) => {
+              steps.push(`prepare ${who}`);
+              if (attempt === 1) throw new Error("not yet");
+              return { who, isAborted: signal.aborted };
+            },
+            handle: ({ name: who }, { tx, prepared }) => {
+              assert.deepEqual(prepared, { who, isAborted: false });
+              steps.push(`handle ${who} in ${tx}`);
+            },
+          }),
+        },
+      });
+      await bus.start();
+      await consumer.start();
+      await bus.publish(GreetedSchema, greeting);
+      await until("the event", () => bus.states().consumers[0]?.counts.handled === 1);
+      assert.deepEqual(steps, ["prepare Ada", "prepare Ada", "transaction of 1", "handle Ada in tx"]);
+    });
+
+    test("puts an event off while a peer is away, at no attempt's cost, until that takes too long", async (t) => {
+      const world = await enter(t);
+      if (world === undefined) return;
+      // The delays of 40 and 80 ms, and the last one twice more, are within the bound.
+      const { bus } = world.bus({ retry: { delays: DELAYS, peer_outage: "290ms" } });
+      const away = () => markPeerError(new ConnectError("away", Code.Unavailable), "book-service");
+      const { seen, ...handling } = recorder(() => {
+        throw away();
+      });
+      const consumer = bus.consume(handling);
+      await bus.start();
+      await consumer.start();
+      await bus.publish(GreetedSchema, greeting);
+      await until("the dead letter", () => bus.states().consumers[0]?.counts.deadLettered === 1);
+      const { postponed, retried } = bus.states().consumers[0]?.counts ?? {};
+      assert.deepEqual({ postponed, retried }, { postponed: 4, retried: DELAYS.length });
+      assert.deepEqual(
+        seen.map(({ context }) => context.attempt),
+        [1, 2, 3, 4, 5, 6, 7],
+      );
+      assert.equal((await world.deadLetters())[0]?.reason, "attempts_exhausted");
+    });
+
+    test("refuses limits of a handler that contradict its guard, and a guard of an ephemeral queue", async (t) => {
+      const world = await enter(t);
+      if (world === undefined) return;
+      const { bus } = world.bus({ handler_timeout: "2s" });
+      const guard: ConsumerGuard<Record<never, never>> = {
+        batchSize: 1,
+        maxHandlerMs: 1_000,
+        ready: async () => {},
+        run: async () => [],
+      };
+      assert.throws(() => bus.consume({ ...recorder(), guard }), RangeError);
+      assert.throws(
+        () => bus.consume({ ...recorder(), guard: { ...guard, maxHandlerMs: 3_000 }, ephemeral: true }),
+        TypeError,
+      );
     });
 
     test("tries again what a handler fails on, after each of the delays", async (t) => {

@@ -1,6 +1,6 @@
 import { DomainError } from "#shared/errors";
 
-/** The event may be with the broker all the same: what publishes again must expect a copy, which has the same id. */
+/** The broker may have the event all the same: publishing it again may make a copy, which has the same id. */
 export function busUnavailable(message: string, cause?: unknown): DomainError {
   return new DomainError("unavailable", "EVENT_BUS_UNAVAILABLE", message, cause === undefined ? {} : { cause });
 }
@@ -8,6 +8,13 @@ export function busUnavailable(message: string, cause?: unknown): DomainError {
 export function unroutable(routingKey: string): DomainError {
   return new DomainError("unavailable", "EVENT_UNROUTABLE", "no queue takes the event", {
     metadata: { routing_key: routingKey },
+  });
+}
+
+/** The in-process bus has a queue that takes the event, and no consumer of it. No outage: other events go on. */
+export function notConsumed(queue: string): DomainError {
+  return new DomainError("unavailable", "EVENT_NOT_CONSUMED", `the queue ${queue} has no consumer`, {
+    metadata: { queue },
   });
 }
 
@@ -32,11 +39,12 @@ export function unmovable(message: string): DomainError {
 }
 
 /** Whether the bus could not be asked, as opposed to its answer being no. */
+/** Whether the broker could not be asked, as opposed to a refusal of this event. */
 export function isBusOutage(error: unknown): error is DomainError {
   return error instanceof DomainError && error.reason === "EVENT_BUS_UNAVAILABLE";
 }
 
-/** What is declared on the broker differs from what the configuration says. Restarting does not help. */
+/** The broker has a declaration that differs from the configuration. A restart does not help. */
 export class TopologyError extends Error {
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);
@@ -44,9 +52,7 @@ export class TopologyError extends Error {
   }
 }
 
-/**
- * For a handler to throw: no later attempt can succeed. The message becomes a dead letter at once, with this reason.
- */
+/** Thrown by a handler when no later attempt can succeed: the message becomes a dead letter at once, with this reason. */
 export class RejectedEventError extends Error {
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);

@@ -7,9 +7,6 @@ export type {
   EventBus,
   EventBusStates,
   EventConsumer,
-  EventContext,
-  EventHandler,
-  EventHandlers,
   GuardedMessage,
   GuardResult,
   PublishOptions,
@@ -19,6 +16,13 @@ export { createEventBus, type EventBusOptions } from "./create-event-bus.ts";
 export type { EventEnvelope } from "./envelope.ts";
 export { RejectedEventError, TopologyError } from "./errors.ts";
 export { type EventType, eventTypeOf } from "./event-type.ts";
+export {
+  type EventContext,
+  type EventHandler,
+  type EventHandlers,
+  type PreparedHandler,
+  withPrepare,
+} from "./handler.ts";
 export { createInProcessBroker, type InProcessBroker } from "./in-process/broker.ts";
 export { createInbox, type Inbox, type InboxOptions } from "./inbox/inbox.ts";
 export { inboxMigration, inboxRetireV1, inboxUpgrade } from "./inbox/migration.ts";

@@ -1,13 +1,12 @@
 import type { DescMessage, Message } from "@bufbuild/protobuf";
 import { v7 as uuid } from "uuid";
-import { continueTrace, runInCall, startTrace } from "#shared/call-context";
-import { DomainError } from "#shared/errors";
-import type { Logger } from "#shared/logging";
-import type { ConsumerGuard, EventContext, GuardResult } from "../bus.ts";
+import { type CallContext, continueTrace, runInCall, startTrace } from "#shared/call-context";
+import type { ConsumerGuard, GuardedMessage, GuardResult } from "../bus.ts";
 import { createDecoder } from "../codec.ts";
 import type { EventEnvelope } from "../envelope.ts";
-import { RejectedEventError } from "../errors.ts";
 import { eventTypeOf } from "../event-type.ts";
+import { type EventContext, preparedSteps } from "../handler.ts";
+import { type Deadline, startDeadline } from "./deadline.ts";
 
 /** A message as it came from a queue. */
 export interface Received {
@@ -18,81 +17,73 @@ export interface Received {
   readonly postponed: number;
 }
 
-/** Why a message became a dead letter. */
-export type DeadLetterReason = "undecodable" | "rejected" | "attempts_exhausted";
+/** How one attempt at a message ended. */
+export type AttemptResult =
+  | GuardResult
+  | { readonly kind: "undecodable"; readonly error: Error }
+  /** No handler here knows the type. */
+  | { readonly kind: "unknown"; readonly type: string };
 
-/** What became of one attempt, and so what the bus does with the message. */
-export type Outcome =
-  | { readonly kind: "handled" | "duplicate" | "unknown" }
-  | { readonly kind: "retry"; readonly error: unknown }
-  | { readonly kind: "dead"; readonly reason: DeadLetterReason; readonly error: unknown }
-  /** The guard cannot work: the same again, later, as if nothing had been. */
-  | { readonly kind: "unavailable"; readonly error: unknown };
+/** Decodes messages and has them handled, in their order. Never rejects: one result for each message. */
+export type Handling = (messages: readonly Received[]) => Promise<AttemptResult[]>;
 
 export interface HandlingOptions {
   readonly queue: string;
   readonly events: readonly DescMessage[];
+  /** By the event's full name. */
   readonly handlers: Readonly<Record<string, AnyHandler>>;
   readonly guard: ConsumerGuard<object>;
   readonly handlerTimeoutMs: number;
-  /** How often a message is tried at the most. */
-  readonly maxAttempts: number;
-  readonly logger: Logger;
 }
 
-export type AnyHandler = (event: Message, context: EventContext) => Promise<void> | void;
+type Step = (event: Message, context: EventContext) => unknown;
 
-/** Decodes messages and has them handled, in order. Never rejects: one outcome for each message. */
-export type Handling = (messages: readonly Received[]) => Promise<Outcome[]>;
+/** A handler of any event. */
+export type AnyHandler = Step;
 
-/** A message with its decoded event, as the guard sees it. */
-interface Work {
-  readonly id: string;
-  readonly source: string;
+/** A decoded message on its way to its handler. */
+interface Work extends GuardedMessage {
+  readonly place: number;
   readonly received: Received;
   readonly event: Message;
   readonly name: string;
+  readonly prepare: Step | undefined;
+  readonly handle: Step;
+  deadline: Deadline | undefined;
+  prepared: unknown;
 }
 
-/** @throws TypeError when an event is not declared as one, or has no handler */
-export function createHandling(options: HandlingOptions): Handling {
-  const { queue, handlers, guard, handlerTimeoutMs, maxAttempts } = options;
-  const types = options.events.map((schema) => eventTypeOf(schema));
-  for (const { name } of types) {
-    if (typeof handlers[name] !== "function") throw new TypeError(`the consumer of ${queue} has no handler of ${name}`);
-  }
+/**
+ * The way of a message: decode → deadline → trace → prepare → guard → handler. The guard is the one step that takes a
+ * batch; a message with a `prepare` step goes through it alone.
+ *
+ * @throws TypeError when an event is not declared as one, or has no handler
+ */
+export function createHandling({ queue, events, handlers, guard, handlerTimeoutMs }: HandlingOptions): Handling {
+  const types = events.map((schema) => eventTypeOf(schema));
+  const steps = new Map(types.map(({ name }) => [name, stepsOf(handlers[name], queue, name)]));
   const decode = createDecoder(types);
 
-  async function handle({ received: { envelope, attempt }, event, name }: Work, extra: object): Promise<void> {
-    const handler = handlers[name];
-    if (handler === undefined) throw new TypeError(`no handler of ${name}`);
-    const deadline = new AbortController();
-    const { promise: late, reject } = Promise.withResolvers<never>();
-    const timer = setTimeout(() => {
-      const error = new DomainError(
-        "deadline_exceeded",
-        "EVENT_HANDLER_TIMEOUT",
-        `not handled in ${handlerTimeoutMs} ms`,
-      );
-      deadline.abort(error);
-      reject(error);
-    }, handlerTimeoutMs);
-    const context: EventContext = {
-      ...extra,
-      id: envelope.id,
-      source: envelope.source,
-      time: new Date(envelope.timeMs),
-      key: envelope.key,
-      attempt,
-      signal: deadline.signal,
-    };
+  async function prepare(work: Work): Promise<GuardResult | undefined> {
+    const { prepare: step } = work;
+    if (step === undefined) return undefined;
+    work.deadline = startDeadline(handlerTimeoutMs);
     try {
-      await Promise.race([
-        inCallOf(envelope, name, handlerTimeoutMs, deadline.signal, () => handler(event, context)),
-        late,
-      ]);
+      work.prepared = await run(work, work.deadline, step, {});
+      return undefined;
+    } catch (error) {
+      work.deadline.end();
+      return { kind: "failed", error };
+    }
+  }
+
+  async function handle(work: Work, extra: object): Promise<void> {
+    const deadline = work.deadline ?? startDeadline(handlerTimeoutMs);
+    try {
+      const prepared = work.prepare === undefined ? {} : { prepared: work.prepared };
+      await run(work, deadline, work.handle, { ...extra, ...prepared });
     } finally {
-      clearTimeout(timer);
+      deadline.end();
     }
   }
 
@@ -105,62 +96,94 @@ export function createHandling(options: HandlingOptions): Handling {
   }
 
   return async (messages) => {
-    const outcomes: (Outcome | undefined)[] = [];
-    const works: Work[] = [];
-    const places: number[] = [];
-    for (const [index, received] of messages.entries()) {
+    const results: (AttemptResult | undefined)[] = messages.map(() => undefined);
+    let outage: AttemptResult | undefined;
+    let batch: Work[] = [];
+
+    async function flush(): Promise<void> {
+      const works = batch;
+      batch = [];
+      if (works.length === 0) return;
+      const outcomes = outage === undefined ? await guarded(works) : [];
+      for (const [index, work] of works.entries()) {
+        const result = outcomes[index] ?? outage ?? NOT_RUN;
+        if (result.kind === "unavailable") outage ??= result;
+        results[work.place] = result;
+      }
+    }
+
+    for (const [place, received] of messages.entries()) {
       const decoded = decode(received.envelope);
-      if (decoded.kind === "event") {
-        works.push({
-          id: received.envelope.id,
-          source: received.envelope.source,
-          received,
-          event: decoded.message,
-          name: decoded.type.name,
-        });
-        places.push(index);
-      } else if (decoded.kind === "unknown") outcomes[index] = { kind: "unknown" };
-      else outcomes[index] = { kind: "dead", reason: "undecodable", error: decoded.error };
+      if (decoded.kind !== "event") {
+        results[place] = decoded;
+        continue;
+      }
+      const { id, source } = received.envelope;
+      const { name } = decoded.type;
+      const step = steps.get(name);
+      if (step === undefined) throw new TypeError(`the consumer of ${queue} has no handler of ${name}`);
+      const work = {
+        id,
+        source,
+        place,
+        received,
+        event: decoded.message,
+        name,
+        ...step,
+        deadline: undefined,
+        prepared: undefined,
+      };
+      if (step.prepare === undefined) {
+        batch.push(work);
+        continue;
+      }
+      await flush();
+      const failure = outage === undefined ? await prepare(work) : outage;
+      if (failure !== undefined) {
+        results[place] = failure;
+        continue;
+      }
+      batch.push(work);
+      await flush();
     }
-    const results = works.length === 0 ? [] : await guarded(works);
-    for (const [i, place] of places.entries()) {
-      outcomes[place] = outcomeOf(results[i], works[i]?.received.attempt ?? 1, maxAttempts);
-    }
-    return outcomes.map((outcome) => outcome ?? NOT_RUN);
+    await flush();
+    return results.map((result) => result ?? NOT_RUN);
   };
 }
 
-const NOT_RUN: Outcome = { kind: "unavailable", error: new Error("the guard gave no result") };
+const NOT_RUN: GuardResult = { kind: "unavailable", error: new Error("the guard gave no result") };
 
-function outcomeOf(result: GuardResult | undefined, attempt: number, maxAttempts: number): Outcome {
-  if (result === undefined) return NOT_RUN;
-  if (result.kind === "done") return { kind: "handled" };
-  if (result.kind !== "failed") return result;
-  const { error } = result;
-  if (error instanceof RejectedEventError) return { kind: "dead", reason: "rejected", error };
-  return attempt < maxAttempts ? { kind: "retry", error } : { kind: "dead", reason: "attempts_exhausted", error };
+function stepsOf(handler: AnyHandler | undefined, queue: string, name: string) {
+  if (typeof handler !== "function") throw new TypeError(`the consumer of ${queue} has no handler of ${name}`);
+  const prepared = preparedSteps(handler);
+  if (prepared === undefined) return { prepare: undefined, handle: handler };
+  return { prepare: prepared.prepare as unknown as Step, handle: prepared.handle as unknown as Step };
 }
 
-/** The handler's part of the trace that the event belongs to, with its own deadline and not the publisher's. */
-function inCallOf(
-  { context, source }: EventEnvelope,
-  name: string,
-  timeoutMs: number,
-  signal: AbortSignal,
-  work: () => Promise<void> | void,
-): Promise<void> | void {
-  const call = {
-    method: name,
+/** Runs a step until its deadline, as part of the trace that the event belongs to. */
+async function run(work: Work, deadline: Deadline, step: Step, extra: object): Promise<unknown> {
+  const { received, name, event } = work;
+  const { envelope, attempt, postponed } = received;
+  const { id, source, key, timeMs } = envelope;
+  const { signal } = deadline;
+  const time = new Date(timeMs);
+  const context: EventContext = { ...extra, id, source, time, key, attempt: attempt + postponed, signal };
+  return deadline.bound(runInCall(callOf(envelope, name, deadline), async () => step(event, context)));
+}
+
+/** The deadline is the handler's own, and not the publisher's. */
+function callOf({ context, source }: EventEnvelope, method: string, { signal, atMs }: Deadline): CallContext {
+  return {
+    method,
     requestId: context["x-request-id"] ?? uuid(),
     trace: continueTrace(context["traceparent"] ?? null, context["tracestate"] ?? null) ?? startTrace(),
     caller: source,
-    deadlineMs: performance.now() + timeoutMs,
+    deadlineMs: atMs,
     signal,
   };
-  return runInCall(call, async () => work());
 }
 
-/** At least once: what the handler has done is done again when the message comes again. */
+/** At least once: the effects of a handler happen again when its message comes again. */
 export const unguarded: ConsumerGuard<object> = {
   batchSize: 1,
   ready: async () => {},

@@ -96,3 +96,32 @@ test("nothing is lost, doubled or out of its key's order, whatever is pushed, ta
   assert.equal(seen, 20_000);
   assert.equal(schedule.size, 0);
 });
+
+test("an item that is to be taken alone comes alone, in its turn, also within its key", () => {
+  const schedule = createKeyedSchedule<string>((item) => item.startsWith("!"));
+  for (const [key, item] of [
+    ["a", "a1"],
+    ["a", "!a2"],
+    ["a", "a3"],
+    ["", "free"],
+    ["b", "!b1"],
+    ["c", "c1"],
+  ] as const) {
+    schedule.push(key, item);
+  }
+  const order: { items: readonly string[]; alone: boolean }[] = [];
+  while (schedule.size > 0) {
+    const nextIsAlone = schedule.nextIsAlone;
+    const taken = schedule.take(10);
+    assert.equal(taken.alone, nextIsAlone);
+    order.push({ items: taken.items, alone: taken.alone });
+    schedule.release(taken);
+  }
+  assert.deepEqual(order, [
+    { items: ["a1", "free"], alone: false },
+    { items: ["!b1"], alone: true },
+    { items: ["c1"], alone: false },
+    { items: ["!a2"], alone: true },
+    { items: ["a3"], alone: false },
+  ]);
+});

@@ -1,48 +1,61 @@
-/** Hands out items in the order in which they came, those of one key never to two takers at once. */
+/** Hands out items in the order in which they came; those of one key never to two takers at once. */
 export interface KeyedSchedule<T> {
   /** @param key empty: no order to keep */
   push(key: string, item: T): void;
+  /** Whether the item that is next is to be taken alone. */
+  readonly nextIsAlone: boolean;
   /**
-   * The next items, at most `max`, of keys that nobody has; empty when there are none. Their keys are the caller's until
-   * `release`.
+   * Takes the next items, at most `max`, of keys that are free; none when there are none. An item that is to be taken alone
+   * comes alone. The keys stay taken until `release`.
    */
   take(max: number): Taken<T>;
   release(taken: Taken<T>): void;
-  /** Drops what nobody has taken, and answers it. */
+  /** Drops what is not taken, and returns it. */
   clear(): T[];
-  /** How many wait to be taken. */
+  /** Number of items that wait to be taken. */
   readonly size: number;
 }
 
 export interface Taken<T> {
   readonly items: readonly T[];
+  /** Whether the one item is to be handled while nothing else is. */
+  readonly alone: boolean;
   readonly lanes: readonly Lane<T>[];
 }
 
-/** What waits of one key. */
+/** The waiting items of one key, or one item without a key. */
 interface Lane<T> {
   readonly key: string;
   waiting: T[];
 }
 
-export function createKeyedSchedule<T>(): KeyedSchedule<T> {
-  /** By key: those that wait or are taken. Items without a key have a lane each and stand here not at all. */
+/** @param isAlone whether nothing else may be taken together with the item */
+export function createKeyedSchedule<T>(isAlone: (item: T) => boolean = () => false): KeyedSchedule<T> {
+  /** By key: lanes that wait or are taken. Items without a key have a lane each, which is not in here. */
   const lanes = new Map<string, Lane<T>>();
-  /** Those with items that nobody has taken, in order. */
+  /** Lanes with items that are not taken, in order. */
   let ready: Lane<T>[] = [];
   let next = 0;
   let size = 0;
 
-  function shiftReady(): Lane<T> | undefined {
-    const lane = ready[next];
-    if (lane === undefined) return undefined;
+  function startsAlone(lane: Lane<T> | undefined): boolean {
+    const first = lane?.waiting[0];
+    return first !== undefined && isAlone(first);
+  }
+
+  function advance(): void {
     next++;
-    // An array that is shifted at its front is copied each time; this one is now and then.
+    // Shifting an array copies it each time; this copies now and then.
     if (next > 1_000 && next * 2 > ready.length) {
       ready = ready.slice(next);
       next = 0;
     }
-    return lane;
+  }
+
+  /** Takes items of a lane, up to one that is to be taken alone. */
+  function takeFrom(lane: Lane<T>, max: number): T[] {
+    const end = lane.waiting.slice(0, max).findIndex((item) => isAlone(item));
+    return lane.waiting.splice(0, end === -1 ? max : end);
   }
 
   return {
@@ -57,17 +70,22 @@ export function createKeyedSchedule<T>(): KeyedSchedule<T> {
       if (key !== "") lanes.set(key, fresh);
       ready.push(fresh);
     },
+    get nextIsAlone() {
+      return startsAlone(ready[next]);
+    },
     take(max) {
       const items: T[] = [];
       const taken: Lane<T>[] = [];
-      while (items.length < max) {
-        const lane = shiftReady();
-        if (lane === undefined) break;
+      const alone = startsAlone(ready[next]);
+      while (items.length < (alone ? 1 : max)) {
+        const lane = ready[next];
+        if (lane === undefined || (!alone && startsAlone(lane))) break;
+        advance();
         taken.push(lane);
-        items.push(...lane.waiting.splice(0, max - items.length));
+        items.push(...(alone ? lane.waiting.splice(0, 1) : takeFrom(lane, max - items.length)));
       }
       size -= items.length;
-      return { items, lanes: taken };
+      return { items, lanes: taken, alone };
     },
     release(taken) {
       for (const lane of taken.lanes) {

@@ -1,128 +1,135 @@
-import { setTimeout as delay } from "node:timers/promises";
-import type { Logger } from "#shared/logging";
+import { createBackoff, sleep } from "#shared/timing";
 import type { ConsumerCounts } from "../bus.ts";
-import type { Handling, Outcome, Received } from "./handling.ts";
+import type { Decide, Disposition } from "./disposition.ts";
+import type { Handling, Received } from "./handling.ts";
 import { createKeyedSchedule, type Taken } from "./keyed-schedule.ts";
-import { createOutcomeLog } from "./outcome-log.ts";
+import type { OutcomeLog } from "./outcome-log.ts";
 
 /**
- * What a bus does with a message once it is known what became of it. Must not reject. Others are handled meanwhile: one
- * that cannot be put aside for now is in nobody's way.
+ * Carries out the disposition of a message. Must not reject. Other messages are handled meanwhile: one that cannot be put
+ * aside for now holds up none of them.
  */
-export type Settle<M> = (message: M, outcome: Outcome) => Promise<void> | void;
+export type Settle<M> = (message: M, disposition: Disposition) => Promise<void> | void;
 
 /** Between a queue and its handlers: so many at once, those of one key one after the other. */
 export interface Pipeline<M> {
   push(message: M): void;
   /**
-   * Takes no more. What had not begun is dropped, and answered; `idle` resolves when what runs has been settled, with
-   * what could not be.
+   * Takes no more messages. Those that had not begun are `dropped`; `idle` resolves when the running ones are settled, with
+   * those that could not be.
    */
   drain(): { readonly dropped: readonly M[]; readonly idle: Promise<readonly M[]> };
-  /** Drops what has not begun, and goes on. */
+  /** Drops the messages that have not begun, and goes on. */
   clear(): readonly M[];
-  /** Messages in memory. */
+  /** Number of messages in memory. */
   readonly size: number;
-  readonly counts: ConsumerCounts;
+  readonly counts: PipelineCounts;
 }
 
+export type PipelineCounts = Omit<ConsumerCounts, "givenBack" | "putBack">;
+
 export interface PipelineOptions<M> {
-  readonly queue: string;
   readonly handling: Handling;
+  readonly decide: Decide;
+  readonly settle: Settle<M>;
   readonly concurrency: number;
   readonly batchSize: number;
-  readonly settle: Settle<M>;
-  /** Whether what has failed for good is kept, or dropped. */
+  /** Whether the message is handled while nothing else is. */
+  readonly isAlone?: (message: M) => boolean;
+  /** Called before a message that is handled alone. A disposition says that it is not to be handled. */
+  readonly judge?: (message: M) => Promise<Disposition | undefined>;
+  /**
+   * Called when messages cannot be handled because of an outage. Resolves to true when they are to be tried again, to false
+   * when they are no longer this consumer's.
+   */
+  readonly recover: () => Promise<boolean>;
+  /** Whether dead letters are kept, or dropped. */
   readonly keepsDeadLetters: boolean;
   /** Called when there are fewer messages in memory than before. */
   readonly onRoom?: () => void;
-  readonly logger: Logger;
+  readonly log: OutcomeLog;
 }
 
-const FIRST_PAUSE_MS = 50;
-const LONGEST_PAUSE_MS = 5_000;
-
 export function createPipeline<M extends Received>(options: PipelineOptions<M>): Pipeline<M> {
-  const { handling, concurrency, batchSize, settle, keepsDeadLetters } = options;
-  const schedule = createKeyedSchedule<M>();
-  const log = createOutcomeLog(options.queue, options.logger, keepsDeadLetters);
-  const closing = new AbortController();
-  const counts = { handled: 0, duplicates: 0, retried: 0, deadLettered: 0, dropped: 0, unknown: 0 };
+  const { handling, decide, settle, concurrency, batchSize, recover, keepsDeadLetters, log } = options;
+  const schedule = createKeyedSchedule<M>(options.isAlone);
+  const counts = { handled: 0, duplicates: 0, retried: 0, postponed: 0, deadLettered: 0, dropped: 0, ignored: 0 };
   const idle = Promise.withResolvers<readonly M[]>();
   const settling = new Set<Promise<void>>();
-  /** What the guard could not handle before the end. */
+  /** Messages that could not be handled before the end. */
   const unhandled: M[] = [];
+  const draining = new AbortController();
   let running = 0;
+  let runsAlone = false;
   let inHand = 0;
 
   function fill(): void {
-    while (running < concurrency && !closing.signal.aborted) {
+    while (running < concurrency && !draining.signal.aborted && !runsAlone) {
+      if (schedule.nextIsAlone && running > 0) return;
       const taken = schedule.take(batchSize);
       if (taken.items.length === 0) return;
       running++;
+      runsAlone = taken.alone;
       inHand += taken.items.length;
       void run(taken).finally(() => {
         running--;
+        runsAlone = false;
         inHand -= taken.items.length;
         schedule.release(taken);
-        rest();
+        finishDrain();
         fill();
         options.onRoom?.();
       });
     }
   }
 
-  function rest(): void {
-    if (closing.signal.aborted && running === 0 && settling.size === 0) idle.resolve(unhandled);
+  function finishDrain(): void {
+    if (draining.signal.aborted && running === 0 && settling.size === 0) idle.resolve(unhandled);
   }
 
-  function begin(message: M, outcome: Outcome): void {
-    const work = settle(message, outcome);
+  async function run({ items, alone }: Taken<M>): Promise<void> {
+    const [first] = items;
+    const verdict = alone && first !== undefined ? await options.judge?.(first) : undefined;
+    if (verdict !== undefined && first !== undefined) {
+      log(first, verdict);
+      finish(first, verdict);
+      return;
+    }
+    const backoff = createBackoff({ initialMs: 50, maxMs: 5_000 });
+    let messages: readonly M[] = items;
+    while (messages.length > 0) {
+      const results = await handling(messages);
+      const waiting: M[] = [];
+      for (const [index, message] of messages.entries()) {
+        const disposition = decide(message, results[index] ?? NO_RESULT);
+        log(message, disposition);
+        if (disposition.kind === "give-back") waiting.push(message);
+        else finish(message, disposition);
+      }
+      if (waiting.length > 0 && !((await sleep(backoff.next(), draining.signal)) && (await recover()))) {
+        unhandled.push(...(draining.signal.aborted ? waiting : []));
+        return;
+      }
+      messages = waiting;
+    }
+  }
+
+  function finish(message: M, disposition: Disposition): void {
+    count(disposition);
+    const work = settle(message, disposition);
     if (work === undefined) return;
     settling.add(work);
     void work.finally(() => {
       settling.delete(work);
-      rest();
+      finishDrain();
     });
   }
 
-  async function run({ items }: Taken<M>): Promise<void> {
-    let messages: readonly M[] = items;
-    for (let failures = 0; messages.length > 0; failures++) {
-      const outcomes = await handling(messages);
-      const again: M[] = [];
-      for (const [index, message] of messages.entries()) {
-        const outcome = outcomes[index];
-        if (outcome === undefined || outcome.kind === "unavailable") {
-          again.push(message);
-          log.unavailable(outcome?.error);
-        } else {
-          count(outcome);
-          log.settled(message, outcome);
-          begin(message, outcome);
-        }
-      }
-      if (again.length > 0 && !(await pause(failures))) {
-        unhandled.push(...again);
-        return;
-      }
-      messages = again;
-    }
-  }
-
-  async function pause(failures: number): Promise<boolean> {
-    const ms = Math.min(FIRST_PAUSE_MS * 2 ** Math.min(failures, 10), LONGEST_PAUSE_MS);
-    await delay(ms, undefined, { signal: closing.signal }).catch(() => {});
-    return !closing.signal.aborted;
-  }
-
-  function count(outcome: Outcome): void {
-    if (outcome.kind === "handled") counts.handled++;
-    else if (outcome.kind === "duplicate") counts.duplicates++;
-    else if (outcome.kind === "unknown") counts.unknown++;
-    else if (outcome.kind === "retry") counts.retried++;
-    else if (outcome.kind === "dead" && keepsDeadLetters) counts.deadLettered++;
-    else if (outcome.kind === "dead") counts.dropped++;
+  function count(disposition: Disposition): void {
+    if (disposition.kind === "acknowledge") counts[disposition.as === "handled" ? "handled" : "duplicates"]++;
+    else if (disposition.kind === "ignore") counts.ignored++;
+    else if (disposition.kind === "dead-letter") counts[keepsDeadLetters ? "deadLettered" : "dropped"]++;
+    else if (disposition.kind === "retry") counts[disposition.costsAttempt ? "retried" : "postponed"]++;
   }
 
   return {
@@ -131,8 +138,8 @@ export function createPipeline<M extends Received>(options: PipelineOptions<M>):
       fill();
     },
     drain() {
-      closing.abort();
-      rest();
+      draining.abort();
+      finishDrain();
       return { dropped: schedule.clear(), idle: idle.promise };
     },
     clear: () => schedule.clear(),
@@ -142,3 +149,5 @@ export function createPipeline<M extends Received>(options: PipelineOptions<M>):
     counts,
   };
 }
+
+const NO_RESULT = { kind: "unavailable", error: new Error("the handling gave no result") } as const;

@@ -4,13 +4,13 @@ import { type ExchangeType, takes } from "../routing.ts";
 import { createQueue, type InProcessDeadLetter, type InProcessQueue } from "./queue.ts";
 
 /**
- * What stands in for RabbitMQ inside of one process: exchanges, queues and bindings in memory. Several services in the
- * process share one, each through its own event bus. It ends with the process, and so does what is in it.
+ * Exchanges, queues and bindings in the memory of one process, in place of RabbitMQ. Several services in the process share
+ * one, each through its own event bus. What is in it ends with the process.
  */
 export interface InProcessBroker {
-  /** The dead letters of a queue, oldest first; at most the last 1 000. */
+  /** Dead letters of a queue, the oldest first; at most the last 1,000. */
   deadLetters(queue: string): readonly InProcessDeadLetter[];
-  /** Gives the dead letters back to their queue, as if for the first time; answers how many they were. */
+  /** Puts the dead letters back into their queue, as if for the first time. Returns their number. */
   redrive(queue: string): number;
   /** @internal */
   declare(queue: QueueDeclaration): InProcessQueue;
@@ -18,7 +18,7 @@ export interface InProcessBroker {
   remove(queue: string): void;
   /** @internal @throws DomainError EVENT_UNROUTABLE, EVENT_REFUSED */
   route(exchange: string, envelope: EventEnvelope): readonly InProcessQueue[];
-  /** Ends its timers; answers how many messages are lost with it. */
+  /** Stops its timers. Returns the number of messages that are lost with it. */
   close(): number;
 }
 
@@ -31,7 +31,7 @@ export interface QueueDeclaration {
   readonly maxLength: number;
 }
 
-/** This memory is the process's. */
+/** Bounds the memory. */
 const MOST_MESSAGES = 100_000;
 
 interface Bound extends QueueDeclaration {

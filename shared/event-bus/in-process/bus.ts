@@ -4,7 +4,7 @@ import type { EventBus, EventConsumer } from "../bus.ts";
 import type { RabbitmqConfig } from "../config.ts";
 import { type ConsumerDefinition, defineConsumer } from "../consuming/definition.ts";
 import { createEnvelope, type EventEnvelope } from "../envelope.ts";
-import { busUnavailable } from "../errors.ts";
+import { busUnavailable, notConsumed } from "../errors.ts";
 import { eventTypeOf } from "../event-type.ts";
 import type { InProcessBroker } from "./broker.ts";
 import { createInProcessConsumer, type InProcessConsumer } from "./consumer.ts";
@@ -29,18 +29,18 @@ export function createInProcessBus(options: InProcessBusOptions): EventBus {
     return broker.route(config.exchange, envelope);
   }
 
-  /** Resolves when each queue's consumer has had its first attempt. */
+  /** Resolves when the consumer of each queue has ended its first attempt. */
   async function attempt(envelope: EventEnvelope): Promise<void> {
     const queues = route(envelope);
-    const absent = queues.find(({ hasConsumer }) => !hasConsumer);
-    if (absent !== undefined) throw nobodyConsumes(absent);
+    const unconsumed = queues.find(({ hasConsumer }) => !hasConsumer);
+    if (unconsumed !== undefined) throw notConsumed(unconsumed.name);
     const attempts = queues.map((queue) => {
       const { promise, resolve, reject } = Promise.withResolvers<void>();
       queue.push({
         envelope,
         attempt: 1,
         postponed: 0,
-        sender: { settle: resolve, giveUp: () => reject(nobodyConsumes(queue)) },
+        sender: { settle: resolve, giveUp: () => reject(notConsumed(queue.name)) },
       });
       return promise;
     });
@@ -60,7 +60,7 @@ export function createInProcessBus(options: InProcessBusOptions): EventBus {
       await orAborted(attempt(envelope), [closing.signal, ...(signal === undefined ? [] : [signal])]);
     },
     consume(consumeOptions): EventConsumer {
-      const definition: ConsumerDefinition = defineConsumer(consumeOptions, config, logger);
+      const definition: ConsumerDefinition = defineConsumer(consumeOptions, config);
       if (consumers.has(definition.queue)) throw new Error(`the queue ${definition.queue} has a consumer already`);
       const consumer = createInProcessConsumer({ definition, config, broker, logger });
       consumers.set(definition.queue, consumer);
@@ -78,10 +78,6 @@ export function createInProcessBus(options: InProcessBusOptions): EventBus {
       await Promise.all([...consumers.values()].map((consumer) => consumer.close(AbortSignal.abort())));
     },
   };
-}
-
-function nobodyConsumes({ name }: InProcessQueue): Error {
-  return busUnavailable(`nobody consumes the queue ${name}`);
 }
 
 async function orAborted(work: Promise<unknown>, signals: readonly AbortSignal[]): Promise<void> {

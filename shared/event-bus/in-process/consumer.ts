@@ -3,8 +3,10 @@ import { bounded } from "#shared/timing";
 import type { ConsumerState, EventConsumer } from "../bus.ts";
 import type { RabbitmqConfig } from "../config.ts";
 import type { ConsumerDefinition } from "../consuming/definition.ts";
-import type { Outcome } from "../consuming/handling.ts";
+import type { Disposition } from "../consuming/disposition.ts";
+import { createOutcomeLog } from "../consuming/outcome-log.ts";
 import { createPipeline, type Pipeline } from "../consuming/pipeline.ts";
+import { busUnavailable } from "../errors.ts";
 import type { InProcessBroker } from "./broker.ts";
 import type { QueuedMessage } from "./queue.ts";
 
@@ -21,8 +23,8 @@ export interface InProcessConsumerOptions {
 
 export function createInProcessConsumer(options: InProcessConsumerOptions): InProcessConsumer {
   const { definition, config, broker, logger } = options;
-  const { queue: name, retryDelaysMs, ephemeral } = definition;
-  // It takes messages from now on, as a queue of RabbitMQ's does that is declared before it is consumed.
+  const { queue: name, ephemeral, guard } = definition;
+  // The queue takes messages from now on, like a queue of RabbitMQ that is declared before it is consumed.
   const queue = broker.declare({
     name,
     exchange: config.exchange,
@@ -32,39 +34,46 @@ export function createInProcessConsumer(options: InProcessConsumerOptions): InPr
   });
   let state: ConsumerState["state"] = "stopped";
   let disconnect: ((unbegun: readonly QueuedMessage[]) => void) | undefined;
-  let closing: Promise<void> | undefined;
+  let closed: Promise<void> | undefined;
+  const closing = new AbortController();
 
-  function settle(message: QueuedMessage, outcome: Outcome): void {
-    const { envelope, attempt, postponed } = message;
-    if (outcome.kind === "retry") {
-      queue.pushLater(
-        { envelope, attempt: attempt + 1, postponed, sender: undefined },
-        retryDelaysMs[attempt - 1] ?? 0,
-      );
-    } else if (outcome.kind === "dead" && !ephemeral) {
-      queue.bury({ envelope, attempts: attempt, reason: outcome.reason, error: String(outcome.error) });
+  function settle(message: QueuedMessage, disposition: Disposition): void {
+    const { envelope, attempt, sender } = message;
+    if (disposition.kind === "retry") {
+      const { delayMs, attempt: next, postponed } = disposition;
+      queue.pushLater({ envelope, attempt: next, postponed, sender: undefined }, delayMs);
+    } else if (disposition.kind === "dead-letter" && !ephemeral) {
+      queue.bury({ envelope, attempts: attempt, reason: disposition.reason, error: String(disposition.error) });
     }
-    message.sender?.settle();
+    sender?.settle();
   }
 
   const pipeline: Pipeline<QueuedMessage> = createPipeline<QueuedMessage>({
-    queue: name,
     handling: definition.handling,
-    concurrency: config.concurrency,
-    batchSize: definition.batchSize,
+    decide: definition.decide,
     settle,
+    concurrency: config.concurrency,
+    batchSize: guard.batchSize,
+    recover,
     keepsDeadLetters: !ephemeral,
     onRoom: queue.pump,
-    logger,
+    log: createOutcomeLog(name, logger, !ephemeral),
   });
+
+  /** Messages stay in memory during an outage: no broker could keep them. */
+  async function recover(): Promise<boolean> {
+    await guard.ready(closing.signal).catch(() => {});
+    return !closing.signal.aborted;
+  }
 
   async function closeNow(signal: AbortSignal | undefined): Promise<void> {
     state = "closed";
+    closing.abort(busUnavailable("the consumer is closed"));
     const { dropped, idle } = pipeline.drain();
     disconnect?.(dropped);
     void idle.then((unhandled) => disconnect?.(unhandled));
     const { kind } = await bounded(idle, config.handlerTimeoutMs, signal);
-    if (kind === "overran") logger.warn({ queue: name }, "handlers are left behind");
+    if (kind === "overran") logger.warn({ queue: name }, "closed while handlers are running");
     if (ephemeral) broker.remove(name);
   }
 
@@ -81,9 +90,14 @@ export function createInProcessConsumer(options: InProcessConsumerOptions): InPr
       });
     },
     close(signal) {
-      closing ??= closeNow(signal);
-      return closing;
+      closed ??= closeNow(signal);
+      return closed;
     },
-    state: () => ({ queue: name, state, waiting: pipeline.size, counts: { ...pipeline.counts } }),
+    state: () => ({
+      queue: name,
+      state,
+      waiting: pipeline.size,
+      counts: { ...pipeline.counts, givenBack: 0, putBack: 0 },
+    }),
   };
 }

@@ -44,7 +44,7 @@ async function isSettled(work: Promise<unknown>): Promise<boolean> {
 test("an event is sent when its first attempt has succeeded", async (t) => {
   const { promise: gate, resolve: open } = Promise.withResolvers<void>();
   const { bus, consumer } = await start(t, () => gate);
-  await assert.rejects(bus.send(envelope), { reason: "EVENT_BUS_UNAVAILABLE" }, "nobody consumes");
+  await assert.rejects(bus.send(envelope), { reason: "EVENT_NOT_CONSUMED" }, "without a consumer");
   await consumer.start();
   const sending = bus.send(envelope);
   await until("it to be handled", () => bus.states().consumers[0]?.waiting === 1);
@@ -78,7 +78,8 @@ test("an event that had no attempt is not sent when its consumer closes, nor whe
   await bus.close();
   for (const outcome of await outcomes) {
     assert.ok(outcome.status === "rejected");
-    assert.equal(outcome.reason.reason, "EVENT_BUS_UNAVAILABLE");
+    // Those whose handler runs end with their bus, the others with their consumer.
+    assert.match(outcome.reason.reason, /^EVENT_(NOT_CONSUMED|BUS_UNAVAILABLE)$/);
   }
 });
 

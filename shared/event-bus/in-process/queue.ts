@@ -1,16 +1,17 @@
-import type { DeadLetterReason, Received } from "../consuming/handling.ts";
+import type { DeadLetterReason } from "../consuming/disposition.ts";
+import type { Received } from "../consuming/handling.ts";
 import type { EventEnvelope } from "../envelope.ts";
 
 /** A message in a queue's memory. */
 export interface QueuedMessage extends Received {
-  /** Who waits for the first attempt, and keeps the event until then; undefined when nobody does. */
+  /** The sender that keeps the event until its first attempt has ended; undefined when there is none. */
   readonly sender: Sender | undefined;
 }
 
 export interface Sender {
   /** The first attempt has ended. */
   settle(): void;
-  /** There is nobody to attempt it. The message is no longer in the queue. */
+  /** There is no consumer to attempt it. The message is no longer in the queue. */
   giveUp(): void;
 }
 
@@ -21,7 +22,7 @@ export interface InProcessDeadLetter {
   readonly error: string;
 }
 
-/** Where a queue's messages go: as many as it has room for. */
+/** Takes as many messages of a queue as it has room for. */
 export interface QueueConsumer {
   readonly room: number;
   take(message: QueuedMessage): void;
@@ -29,7 +30,7 @@ export interface QueueConsumer {
 
 export interface InProcessQueue {
   readonly name: string;
-  /** Those that wait for a consumer. */
+  /** Number of messages that wait for a consumer. */
   readonly length: number;
   readonly hasConsumer: boolean;
   readonly deadLetters: readonly InProcessDeadLetter[];
@@ -38,15 +39,15 @@ export interface InProcessQueue {
   bury(letter: InProcessDeadLetter): void;
   /** Takes all dead letters out. */
   exhume(): InProcessDeadLetter[];
-  /** @returns how to take it away again, with what it has not begun: that comes before all else */
+  /** @returns disconnects the consumer; the messages that it has not begun go back to the front of the queue */
   connect(consumer: QueueConsumer): (unbegun: readonly QueuedMessage[]) => void;
   /** A consumer has room again. */
   pump(): void;
-  /** Ends its timers; answers how many messages are lost with it: those that nobody keeps. */
+  /** Stops its timers. Returns the number of messages that are lost with it: those that no sender keeps. */
   close(): number;
 }
 
-/** More are dropped, oldest first: this memory is the process's. */
+/** Bounds the memory: when there are more, the oldest are dropped. */
 const MOST_DEAD_LETTERS = 1_000;
 
 export function createQueue(name: string): InProcessQueue {
@@ -64,7 +65,7 @@ export function createQueue(name: string): InProcessQueue {
       const message = waiting[head];
       if (consumer === undefined || message === undefined) break;
       head++;
-      // Round robin: whoever has had one is the last to get the next.
+      // Round robin over the consumers that have room.
       consumers = [...consumers.toSpliced(free, 1), consumer];
       consumer.take(message);
     }
@@ -79,7 +80,7 @@ export function createQueue(name: string): InProcessQueue {
     pump();
   }
 
-  /** What somebody keeps is not needed here while nobody consumes. */
+  /** Without a consumer, messages that their senders keep are not needed here. */
   function returnToSenders(): void {
     const kept = waiting.slice(head);
     waiting = kept.filter(({ sender }) => sender === undefined);

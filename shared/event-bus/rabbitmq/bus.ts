@@ -129,7 +129,7 @@ export function createRabbitmqBus({ config, source, logger, readiness }: Rabbitm
       send(createEnvelope(eventTypeOf(schema), message, { key, source, encoding: config.encoding })),
     send,
     consume(consumeOptions): EventConsumer {
-      const definition = defineConsumer(consumeOptions, config, logger);
+      const definition = defineConsumer(consumeOptions, config);
       if (consumers.has(definition.queue)) throw new Error(`the queue ${definition.queue} has a consumer already`);
       const consumer = createRabbitmqConsumer({
         definition,

@@ -1,23 +1,29 @@
-import { setTimeout as delay } from "node:timers/promises";
-import type { Channel } from "rabbitmq-client";
-import type { Logger } from "#shared/logging";
-import { bounded } from "#shared/timing";
+import type { AsyncMessage, Channel } from "rabbitmq-client";
+import { createLogThrottle, type Logger } from "#shared/logging";
+import { bounded, createBackoff, sleep } from "#shared/timing";
 import type { ConsumerState, EventConsumer } from "../bus.ts";
 import type { RabbitmqConfig } from "../config.ts";
 import type { ConsumerDefinition } from "../consuming/definition.ts";
+import type { Disposition } from "../consuming/disposition.ts";
+import { createOutcomeLog } from "../consuming/outcome-log.ts";
 import { createPipeline, type Pipeline } from "../consuming/pipeline.ts";
 import { TopologyError } from "../errors.ts";
 import { fromAmqp } from "./amqp-message.ts";
 import type { BrokerConnection } from "./connection.ts";
+import { declareHandledTypes } from "./handled-types.ts";
 import type { Publisher } from "./publisher.ts";
-import { retryDelay } from "./retry-delay.ts";
+import { putBackDeadLetters } from "./put-back.ts";
 import { createSettler, type Delivery } from "./settle.ts";
-import { handleSuspects } from "./suspects.ts";
+import { createSuspects } from "./suspects.ts";
 import { declare, ephemeralTopologyOf, topologyOf } from "./topology.ts";
 
 export interface RabbitmqConsumer extends EventConsumer {
   state(): ConsumerState;
-  /** Makes the queue and what belongs to it; an ephemeral one is made when it is consumed. @throws TopologyError; DomainError EVENT_BUS_UNAVAILABLE */
+  /**
+   * Declares the queue and what belongs to it; an ephemeral queue is declared when it is consumed.
+   *
+   * @throws TopologyError; DomainError EVENT_BUS_UNAVAILABLE
+   */
   declare(): Promise<void>;
 }
 
@@ -29,59 +35,93 @@ export interface RabbitmqConsumerOptions {
   readonly logger: Logger;
 }
 
-/** For the broker's part in a close. */
-const FAREWELL_MS = 2_000;
-const LAST_ANSWERS_MS = 100;
+/** Maximum time that messages stay in memory during an outage: a short one is over before that. */
+const MAX_HOLD_MS = 10_000;
+/** Maximum time of the broker's part of a close. */
+const BROKER_CLOSE_MS = 2_000;
+/** A quorum queue may forget what is acknowledged right before its channel closes (rabbitmq-server, issue 10327). */
+const LAST_ACKNOWLEDGEMENTS_MS = 100;
 
 export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): RabbitmqConsumer {
-  const { definition, config, links, logger } = options;
-  const { queue, ephemeral, retryDelaysMs } = definition;
+  const { definition, config, logger } = options;
+  const { queue, ephemeral, guard } = definition;
+  const { connectTimeoutMs, singleActiveConsumer } = config;
   const closing = new AbortController();
+  const log = createLogThrottle(logger);
+  const backoff = createBackoff({ initialMs: 100, maxMs: 5_000 });
   let state: ConsumerState["state"] = "stopped";
   let channel: Channel | undefined;
   let consumerTag: string | undefined;
   /** An ephemeral queue has another name each time: the broker may not know yet that the last connection is gone. */
   let generation = 0;
+  let givenBack = 0;
+  let putBack = 0;
+  let handedOver = 0;
+  let recovering: Promise<boolean> | undefined;
   let running: Promise<void> | undefined;
   let closed: Promise<void> | undefined;
 
-  const pipeline: Pipeline<Delivery> = createPipeline<Delivery>({
+  const suspects = createSuspects({
     queue,
+    deliveryLimit: config.deliveryLimit,
+    timeoutMs: connectTimeoutMs,
+    links: linked,
+    logger,
+  });
+  const pipeline: Pipeline<Delivery> = createPipeline<Delivery>({
     handling: definition.handling,
-    concurrency: config.concurrency,
-    batchSize: definition.batchSize,
-    keepsDeadLetters: !ephemeral,
+    decide: definition.decide,
     settle: createSettler({
       queue,
-      retryDelaysMs,
       keepsDeadLetters: !ephemeral,
+      maxUnansweredMs: config.consumerTimeoutMs / 2,
       links: linked,
       declare: declareDurable,
+      onHandedOver: () => handedOver++,
       closing: closing.signal,
       logger,
     }),
-    logger,
+    judge,
+    isAlone: ({ isSuspect }) => isSuspect,
+    concurrency: config.concurrency,
+    batchSize: guard.batchSize,
+    recover() {
+      recovering ??= recover().finally(() => {
+        recovering = undefined;
+      });
+      return recovering;
+    },
+    keepsDeadLetters: !ephemeral,
+    log: createOutcomeLog(queue, logger, !ephemeral),
   });
 
-  /** Consumes, and begins anew whenever the channel is lost or the queue deleted. */
+  async function judge(delivery: Delivery): Promise<Disposition | undefined> {
+    if (!delivery.isSuspect || !(await suspects.begin(delivery.envelope))) return undefined;
+    const error = new Error("the process ended each time that this message was handled");
+    return { kind: "dead-letter", reason: "delivery_limit", error };
+  }
+
+  /** Consumes, and begins again whenever the channel is lost, the queue deleted or the messages given back. */
   async function run(): Promise<void> {
-    for (let failures = 0; !closing.signal.aborted; ) {
+    while (!closing.signal.aborted) {
       try {
+        state = "waiting";
+        await guard.ready(closing.signal);
+        state = "connecting";
         const { lost } = await open();
-        failures = 0;
+        backoff.reset();
         state = "consuming";
-        logger.debug({ queue }, "consuming");
         await lost;
       } catch (err) {
         if (closing.signal.aborted) return;
-        if (err instanceof TopologyError) logger.error({ queue, err }, "cannot consume");
-        else logger.warn({ queue, err }, "cannot consume for now");
-        await delay(retryDelay(failures++), undefined, { signal: closing.signal }).catch(() => {});
+        if (err instanceof TopologyError) log.error("declare", { queue, err }, "cannot consume: declared differently");
+        else log.warn("consume", { queue, err }, "cannot consume yet");
+        await sleep(backoff.next(), closing.signal);
       }
-      state = "connecting";
       channel = undefined;
-      // What was not begun comes again on the next channel.
+      // What had not begun comes again on the next channel.
       pipeline.clear();
+      suspects.forget();
     }
   }
 
@@ -90,17 +130,17 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
     const { connection } = linked();
     await connection.ready(closing.signal);
     const name = ephemeral ? await declareEphemeral() : await declareDurable();
+    if (!ephemeral) await putBackInnocents();
     const opened = await connection.channel();
     if (closing.signal.aborted) void opened.close();
     closing.signal.throwIfAborted();
     channel = opened;
     const { promise: lost, resolve } = Promise.withResolvers<void>();
     opened.once("close", resolve);
-    // The queue was deleted, and what it had delivered with it.
+    // The queue was deleted, and with it the messages that it had delivered.
     opened.once("basic.cancel", () => void opened.close());
     try {
-      await takeSuspects(opened, lost);
-      const outcome = await bounded(consume(opened, name), config.connectTimeoutMs);
+      const outcome = await bounded(consume(opened, name), connectTimeoutMs);
       if (outcome.kind === "failed") throw outcome.cause;
       if (outcome.kind === "overran") throw new Error("the broker does not answer");
       // A close has looked for a channel to close, and there was none.
@@ -112,66 +152,76 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
     }
   }
 
-  async function takeSuspects(from: Channel, lost: Promise<void>): Promise<void> {
-    // An ephemeral queue has none, and a queue of a single active consumer lets nobody get.
-    if (ephemeral || config.singleActiveConsumer) return;
-    await handleSuspects({
-      channel: from,
-      queue,
-      deliveryLimit: config.deliveryLimit,
-      timeoutMs: config.connectTimeoutMs,
-      signal: closing.signal,
-      async handle(message) {
-        state = "consuming";
-        const { promise: settled, resolve } = Promise.withResolvers<void>();
-        pipeline.push({ ...fromAmqp(message), message, channel: from, onSettled: resolve });
-        await Promise.race([settled, lost]);
-      },
-    });
-  }
-
   async function consume(from: Channel, name: string): Promise<void> {
     await from.basicQos({ prefetchCount: config.prefetch });
     ({ consumerTag } = await from.basicConsume({ queue: name }, (message) => {
       // Prefetched messages may arrive until the broker has seen the cancellation.
-      if (closing.signal.aborted || !from.active) return;
-      pipeline.push({ ...fromAmqp(message), message, channel: from });
+      if (!closing.signal.aborted && from.active) pipeline.push(deliveryOf(message, from));
     }));
   }
 
+  function deliveryOf(message: AsyncMessage, from: Channel): Delivery {
+    return { ...fromAmqp(message), message, channel: from, isSuspect: !ephemeral && suspects.isSuspect(message) };
+  }
+
+  async function putBackInnocents(): Promise<void> {
+    const settings = { queue, timeoutMs: connectTimeoutMs, links: linked, signal: closing.signal };
+    const count = await putBackDeadLetters(settings);
+    if (count === 0) return;
+    putBack += count;
+    logger.warn({ queue, count }, "dead letters of the broker on which no handler has failed are back in the queue");
+  }
+
+  /**
+   * During an outage, messages go back to the broker: other replicas may handle them, and the broker does not find them
+   * unanswered for too long.
+   */
+  async function recover(): Promise<boolean> {
+    const holdMs = Math.min(MAX_HOLD_MS, config.consumerTimeoutMs / 2);
+    const { kind } = await bounded(guard.ready(closing.signal), holdMs, closing.signal);
+    if (kind === "done") return true;
+    if (closing.signal.aborted) return false;
+    givenBack += pipeline.size;
+    await channel?.close();
+    return false;
+  }
+
   function linked() {
-    const both = links();
+    const both = options.links();
     if (both === undefined) throw new Error(`the consumer of ${queue} was started before its event bus`);
     return both;
   }
 
   async function declareDurable(): Promise<string> {
-    await declare(linked().connection.channel, topologyOf(definition, config), config.connectTimeoutMs);
+    const { connection } = linked();
+    await declare(connection.channel, topologyOf(definition, config), connectTimeoutMs);
+    if (config.ignoreUnknown) {
+      await declareHandledTypes(connection.channel, queue, definition.typeNames, connectTimeoutMs);
+    }
     return queue;
   }
 
   async function declareEphemeral(): Promise<string> {
     const name = `${queue}.${++generation}`;
     const topology = ephemeralTopologyOf(name, definition.bindingKeys, config);
-    await declare(linked().connection.channel, topology, config.connectTimeoutMs);
+    await declare(linked().connection.channel, topology, connectTimeoutMs);
     return name;
   }
 
   async function closeNow(signal: AbortSignal | undefined): Promise<void> {
     closing.abort();
     const { idle } = pipeline.drain();
-    // One that is cancelled hands over at once: the next would get later messages while these are still in hand here.
-    if (channel?.active && consumerTag !== undefined && !config.singleActiveConsumer) {
-      await bounded(channel.basicCancel({ consumerTag }), FAREWELL_MS, signal);
+    // A single active consumer that is cancelled hands over at once: the next would get later messages while these run.
+    if (channel?.active && consumerTag !== undefined && !singleActiveConsumer) {
+      await bounded(channel.basicCancel({ consumerTag }), BROKER_CLOSE_MS, signal);
     }
     const { kind } = await bounded(idle, config.handlerTimeoutMs, signal);
-    if (kind === "overran") logger.warn({ queue }, "handlers are left behind: their messages come again");
-    // A quorum queue may forget what was acknowledged right before its channel closes (rabbitmq-server, issue 10327).
-    if (channel?.active && pipeline.counts.handled > 0) await delay(LAST_ANSWERS_MS);
-    // The broker gives what is unanswered to another consumer.
-    if (channel !== undefined) await bounded(channel.close(), FAREWELL_MS);
-    // On a link that is silent nobody says that the channel is closed.
-    if (running !== undefined) await bounded(running, FAREWELL_MS);
+    if (kind === "overran") logger.warn({ queue }, "closed while handlers are running: their messages come again");
+    if (channel?.active && pipeline.counts.handled > 0) await sleep(LAST_ACKNOWLEDGEMENTS_MS);
+    // The broker gives unanswered messages to another consumer.
+    if (channel !== undefined) await bounded(channel.close(), BROKER_CLOSE_MS);
+    // On a silent link the channel's close is never reported.
+    if (running !== undefined) await bounded(running, BROKER_CLOSE_MS);
     state = "closed";
   }
 
@@ -190,6 +240,16 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
       closed ??= closeNow(signal);
       return closed;
     },
-    state: () => ({ queue, state, waiting: pipeline.size, counts: { ...pipeline.counts } }),
+    state() {
+      const { ignored, postponed, ...others } = pipeline.counts;
+      const counts = {
+        ...others,
+        ignored: ignored - handedOver,
+        postponed: postponed + handedOver,
+        givenBack,
+        putBack,
+      };
+      return { queue, state, waiting: pipeline.size, counts };
+    },
   };
 }

@@ -1,97 +1,116 @@
-import { setTimeout as delay } from "node:timers/promises";
 import type { AsyncMessage, Channel } from "rabbitmq-client";
 import { DomainError } from "#shared/errors";
-import type { Logger } from "#shared/logging";
-import type { Outcome, Received } from "../consuming/handling.ts";
+import { createLogThrottle, type Logger } from "#shared/logging";
+import { createBackoff, sleep } from "#shared/timing";
+import type { Disposition } from "../consuming/disposition.ts";
+import type { Received } from "../consuming/handling.ts";
 import { HEADERS } from "./amqp-message.ts";
 import type { BrokerConnection } from "./connection.ts";
+import { handledTypesExchangeOf } from "./handled-types.ts";
 import type { Publisher } from "./publisher.ts";
-import { readdressed } from "./readdressed.ts";
-import { retryDelay } from "./retry-delay.ts";
+import { type Readdressed, readdressed } from "./readdressed.ts";
 import { deadLetterQueueOf, retryQueueOf } from "./topology.ts";
 
-/** A message and where its answer goes. */
+/** A message, and the channel that it is acknowledged on. */
 export interface Delivery extends Received {
   readonly message: AsyncMessage;
   readonly channel: Channel;
-  /** Called when it is answered, or is not to be. */
-  readonly onSettled?: () => void;
+  /** Was given back without an answer again and again: its handler may be what ends the process. */
+  readonly isSuspect: boolean;
 }
 
 export interface SettlerOptions {
   readonly queue: string;
-  /** Empty: there are no retries. */
-  readonly retryDelaysMs: readonly number[];
   readonly keepsDeadLetters: boolean;
+  /** Maximum time that a message stays unanswered because it cannot be put aside, in milliseconds. */
+  readonly maxUnansweredMs: number;
   readonly links: () => { readonly connection: BrokerConnection; readonly publisher: Publisher };
-  /** Makes the queues again that a message is to be put aside in. */
+  /** Declares the queues again that messages are put aside in. */
   readonly declare: () => Promise<unknown>;
+  /** Called for a message that went to another version of the service, which handles its type. */
+  readonly onHandedOver: () => void;
   readonly closing: AbortSignal;
   readonly logger: Logger;
 }
 
-/** Carries out what became of a message. Never rejects. */
-export type Settler = (delivery: Delivery, outcome: Outcome) => Promise<void>;
+/** Carries out a disposition. Never rejects. */
+export type Settler = (delivery: Delivery, disposition: Disposition) => Promise<void>;
+
+/** Another place for a message, with the headers that it gets besides. */
+interface Place {
+  readonly exchange: string;
+  readonly routingKey: string;
+  readonly headers: Readonly<Record<string, string | number>>;
+}
 
 export function createSettler(options: SettlerOptions): Settler {
-  const { queue, retryDelaysMs, keepsDeadLetters, links, declare, closing, logger } = options;
+  const { queue, keepsDeadLetters, maxUnansweredMs, links, declare, onHandedOver, closing, logger } = options;
+  const log = createLogThrottle(logger);
 
-  /** Where it goes, and with which headers; undefined when it is done with. */
-  function nextPlace(attempt: number, outcome: Outcome) {
-    if (outcome.kind === "retry" && retryDelaysMs.length > 0) {
-      const target = retryQueueOf(queue, retryDelaysMs[attempt - 1] ?? 0);
-      return { target, headers: { [HEADERS.attempt]: attempt + 1 } };
+  function placeOf({ attempt, postponed }: Delivery, disposition: Disposition): Place | undefined {
+    if (disposition.kind === "retry") {
+      const headers = { [HEADERS.attempt]: disposition.attempt, [HEADERS.postponed]: disposition.postponed };
+      return { exchange: "", routingKey: retryQueueOf(queue, disposition.delayMs), headers };
     }
-    if (outcome.kind !== "dead" || !keepsDeadLetters) return undefined;
+    if (disposition.kind === "ignore") {
+      const headers = { [HEADERS.attempt]: attempt, [HEADERS.postponed]: postponed + 1 };
+      return { exchange: handledTypesExchangeOf(queue), routingKey: disposition.type, headers };
+    }
+    if (disposition.kind !== "dead-letter" || !keepsDeadLetters) return undefined;
     const headers = {
-      [HEADERS.attempt]: attempt,
-      [HEADERS.deadReason]: outcome.reason,
-      [HEADERS.deadError]: String(outcome.error),
+      [HEADERS.attempt]: attempt + postponed,
+      [HEADERS.deadReason]: disposition.reason,
+      [HEADERS.deadError]: String(disposition.error),
       [HEADERS.deadAt]: new Date().toISOString(),
     };
-    return { target: deadLetterQueueOf(queue), headers };
+    return { exchange: "", routingKey: deadLetterQueueOf(queue), headers };
   }
 
-  /** Until the broker has confirmed it, or the delivery is void: then the message comes again. */
-  async function putAside(
-    { message, channel }: Delivery,
-    { target, headers }: NonNullable<ReturnType<typeof nextPlace>>,
-  ) {
-    const { envelope, body } = readdressed(message, target, headers);
-    for (let failures = 0; channel.active && !closing.aborted; failures++) {
+  /** Publishes the message to its next place until the broker has confirmed it, or the time is over. */
+  async function putAside(channel: Channel, { envelope, body }: Readdressed, place: Place): Promise<Moved> {
+    const giveUpAt = performance.now() + maxUnansweredMs;
+    const backoff = createBackoff({ initialMs: 100, maxMs: 5_000 });
+    while (channel.active && !closing.aborted && performance.now() < giveUpAt) {
       try {
-        await links().publisher.send(envelope, body);
-        return true;
+        await links().publisher.send({ ...envelope, exchange: place.exchange }, body);
+        return "moved";
       } catch (err) {
-        if (err instanceof DomainError && err.reason === "EVENT_TOO_LARGE") throw err;
-        logger.warn({ queue, target, err }, "a failed event cannot be put aside yet");
-        await delay(retryDelay(failures), undefined, { signal: closing }).catch(() => {});
-        // Somebody has deleted it.
-        if (err instanceof DomainError && err.reason === "EVENT_UNROUTABLE") await declare().catch(() => {});
+        const reason = err instanceof DomainError ? err.reason : undefined;
+        if (reason === "EVENT_TOO_LARGE") throw err;
+        if (reason === "EVENT_UNROUTABLE" && place.exchange !== "") return "unroutable";
+        log.warn("put aside", { queue, target: place.routingKey, err }, "a failed event cannot be put aside yet");
+        await sleep(backoff.next(), closing);
+        // The queue may have been deleted.
+        if (reason === "EVENT_UNROUTABLE" || backoff.failures > 1) await declare().catch(() => {});
       }
     }
-    return false;
+    return "stays";
   }
 
-  async function putAsideOrNack(delivery: Delivery, place: NonNullable<ReturnType<typeof nextPlace>>) {
+  async function move({ message, channel, envelope }: Delivery, place: Place): Promise<Moved> {
     try {
-      return await putAside(delivery, place);
+      return await putAside(channel, readdressed(message, place.routingKey, place.headers), place);
     } catch (err) {
-      logger.error({ queue, event_id: delivery.envelope.id, err }, "the broker makes a dead letter of the event");
-      if (delivery.channel.active)
-        delivery.channel.basicNack({ deliveryTag: delivery.message.deliveryTag, requeue: false });
-      return false;
+      const event = { queue, event_id: envelope.id, event_type: envelope.type, err };
+      log.error("unmovable", event, "the event cannot be moved as it is: the broker makes it a dead letter (rejected)");
+      return "unmovable";
     }
   }
 
-  /** The message goes to its next place first and is acknowledged then: a crash between makes a copy, not a gap. */
-  return async (delivery, outcome) => {
-    const place = nextPlace(delivery.attempt, outcome);
-    const isAside = place === undefined || (await putAsideOrNack(delivery, place));
-    if (isAside && delivery.channel.active) {
-      links().connection.writeTogether();
-      delivery.channel.basicAck({ deliveryTag: delivery.message.deliveryTag });
-    }
-    delivery.onSettled?.();
+  /** The message goes to its next place first, and is acknowledged then: a crash in between makes a copy, not a gap. */
+  return async (delivery, disposition) => {
+    const { message, channel } = delivery;
+    const { deliveryTag } = message;
+    const place = placeOf(delivery, disposition);
+    const outcome = place === undefined ? "moved" : await move(delivery, place);
+    if (disposition.kind === "ignore" && outcome === "moved") onHandedOver();
+    if (!channel.active) return;
+    links().connection.writeTogether();
+    if (outcome === "moved" || outcome === "unroutable") channel.basicAck({ deliveryTag });
+    else if (outcome === "unmovable") channel.basicNack({ deliveryTag, requeue: false });
+    // At a stop the end of the channel gives the message back.
+    else if (!closing.aborted) channel.basicNack({ deliveryTag, requeue: true });
   };
 }
+
+type Moved = "moved" | "unroutable" | "stays" | "unmovable";

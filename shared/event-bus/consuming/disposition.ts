@@ -1,0 +1,97 @@
+import { isPeerUnavailable } from "#shared/errors";
+import { RejectedEventError } from "../errors.ts";
+import type { AttemptResult, Received } from "./handling.ts";
+
+/** Why a message became a dead letter. */
+export type DeadLetterReason =
+  | "undecodable"
+  | "rejected"
+  | "attempts_exhausted"
+  | "unknown_type"
+  /** Its handler ended the process each time. */
+  | "delivery_limit";
+
+/** What the bus does with a message after an attempt. Decided once, here. */
+export type Disposition =
+  | { readonly kind: "acknowledge"; readonly as: "handled" | "duplicate" }
+  /** Acknowledged, unless another version of the service has a handler for the type. */
+  | { readonly kind: "ignore"; readonly type: string }
+  /** Put aside for `delayMs`, and then delivered again. */
+  | {
+      readonly kind: "retry";
+      readonly delayMs: number;
+      readonly attempt: number;
+      readonly postponed: number;
+      readonly costsAttempt: boolean;
+      readonly error: unknown;
+    }
+  | { readonly kind: "dead-letter"; readonly reason: DeadLetterReason; readonly error: unknown }
+  /** An outage of what the consumer needs: the message stays unanswered. */
+  | { readonly kind: "give-back"; readonly error: unknown };
+
+export interface DispositionOptions {
+  /** Before the second, third … attempt. Empty: a message is tried once. */
+  readonly delaysMs: readonly number[];
+  /** How long the outage of a peer costs a message no attempt. */
+  readonly peerOutageMs: number;
+  readonly ignoreUnknown: boolean;
+  /** Routing keys of the handled events. A message with one of them was meant for a handler, and is never ignored. */
+  readonly handledRoutingKeys: ReadonlySet<string>;
+}
+
+export type Decide = (received: Received, result: AttemptResult) => Disposition;
+
+export function createDecide(options: DispositionOptions): Decide {
+  const { delaysMs, peerOutageMs, ignoreUnknown, handledRoutingKeys } = options;
+
+  /** The delay of the nth postponement: the last one again and again. */
+  const delayOf = (n: number): number => delaysMs[Math.min(n, delaysMs.length - 1)] ?? 0;
+
+  function postpone({ attempt, postponed }: Received, error: unknown): Disposition {
+    const delayMs = delayOf(postponed);
+    return { kind: "retry", delayMs, attempt, postponed: postponed + 1, costsAttempt: false, error };
+  }
+
+  /** Whether the time that a peer's outage may take has room for one more postponement. */
+  function mayWait(postponed: number): boolean {
+    if (delaysMs.length === 0) return false;
+    const repeats = Math.max(0, postponed + 1 - delaysMs.length);
+    const waitedMs = sum(delaysMs.slice(0, postponed + 1)) + repeats * delayOf(postponed);
+    return waitedMs <= peerOutageMs;
+  }
+
+  function failed(received: Received, error: unknown): Disposition {
+    const { attempt, postponed } = received;
+    if (error instanceof RejectedEventError) return { kind: "dead-letter", reason: "rejected", error };
+    if (isPeerUnavailable(error) && mayWait(postponed)) return postpone(received, error);
+    const delayMs = delaysMs[attempt - 1];
+    if (delayMs === undefined) return { kind: "dead-letter", reason: "attempts_exhausted", error };
+    return { kind: "retry", delayMs, attempt: attempt + 1, postponed, costsAttempt: true, error };
+  }
+
+  /**
+   * In a rolling deployment the other version may know the type: the message goes round once for each delay. What has gone
+   * round because another version has a handler is not ignored.
+   */
+  function unknown(received: Received, type: string): Disposition {
+    const { postponed, envelope } = received;
+    const ignorable = ignoreUnknown && postponed === 0 && !handledRoutingKeys.has(envelope.routingKey);
+    if (ignorable) return { kind: "ignore", type };
+    const error = new Error(`no handler of ${type}`);
+    if (postponed < delaysMs.length) return postpone(received, error);
+    return { kind: "dead-letter", reason: "unknown_type", error };
+  }
+
+  return (received, result) => {
+    if (result.kind === "done") return { kind: "acknowledge", as: "handled" };
+    if (result.kind === "duplicate") return { kind: "acknowledge", as: "duplicate" };
+    if (result.kind === "undecodable") return { kind: "dead-letter", reason: "undecodable", error: result.error };
+    if (result.kind === "unknown") return unknown(received, result.type);
+    if (result.kind === "failed") return failed(received, result.error);
+    return { kind: "give-back", error: result.error };
+  };
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
+}
