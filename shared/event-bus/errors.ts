@@ -38,7 +38,6 @@ export function unmovable(message: string): DomainError {
   return new DomainError("failed_precondition", "EVENT_UNMOVABLE", `the message cannot be moved: ${message}`);
 }
 
-/** Whether the bus could not be asked, as opposed to its answer being no. */
 /** Whether the broker could not be asked, as opposed to a refusal of this event. */
 export function isBusOutage(error: unknown): error is DomainError {
   return error instanceof DomainError && error.reason === "EVENT_BUS_UNAVAILABLE";

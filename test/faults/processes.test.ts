@@ -116,7 +116,8 @@ test("9: the consumer is killed in a handler: what it had comes again, and each 
   assert.ok(before.length < 5, `${before.length} effects of the handlers that ended`);
   await consumer.start();
   await assertDeliveredOnce(shop.database.db, 30);
-  assert.equal(countsOf(shop).handled, 30 - before.length);
+  // The server may commit what the process sent right before its end.
+  await until("each to be answered", () => countsOf(shop).handled + countsOf(shop).duplicates === 30);
 });
 
 test("10: the consumer is killed between commit and acknowledgement: the handler is not called again, and the message is gone", async (t) => {
@@ -168,7 +169,7 @@ test("14: a handler that kills its process each time: after the delivery limit t
   await until("as many deaths as the limit", () => deaths === 3);
   const letters = await world.takeDeadLetters();
   assert.deepEqual(
-    letters.map(({ body, headers }) => [nameIn(body as Buffer), headers?.["x-first-death-reason"]]),
+    letters.map(({ body, headers }) => [nameIn(body as Buffer), headers?.["x-dead-letter-reason"]]),
     [["poison", "delivery_limit"]],
   );
 });

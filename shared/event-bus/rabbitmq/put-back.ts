@@ -1,9 +1,10 @@
 import type { Channel, SyncMessage } from "rabbitmq-client";
 import { bounded } from "#shared/timing";
 import { busUnavailable } from "../errors.ts";
-import { HEADERS, readdressed } from "./amqp-message.ts";
+import { HEADERS } from "./amqp-message.ts";
 import type { BrokerConnection } from "./connection.ts";
 import type { Publisher } from "./publisher.ts";
+import { readdressed } from "./readdressed.ts";
 import { deadLetterQueueOf } from "./topology.ts";
 
 export interface PutBackOptions {
