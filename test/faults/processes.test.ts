@@ -116,8 +116,9 @@ test("9: the consumer is killed in a handler: what it had comes again, and each 
   assert.ok(before.length < 5, `${before.length} effects of the handlers that ended`);
   await consumer.start();
   await assertDeliveredOnce(shop.database.db, 30);
-  // The server may commit what the process sent right before its end.
-  await until("each to be answered", () => countsOf(shop).handled + countsOf(shop).duplicates === 30);
+  // The server may still have committed what the process sent right before its end.
+  const { handled } = countsOf(shop);
+  assert.ok(handled > 25 && handled <= 30 - before.length, `${handled} handled after ${before.length}`);
 });
 
 test("10: the consumer is killed between commit and acknowledgement: the handler is not called again, and the message is gone", async (t) => {
