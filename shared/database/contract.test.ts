@@ -5,13 +5,14 @@ import { type ColumnType, type Generated, type Kysely, sql } from "kysely";
 import { pino } from "pino";
 import { DomainError } from "#shared/errors";
 import { createReadiness } from "#shared/lifecycle";
-import { databaseConfig, databaseForTest, embeddedForTest, postgresForTest } from "#shared/testing";
+import { databaseConfig, databaseForTest, embeddedForTest, pgbouncerForTest, postgresForTest } from "#shared/testing";
 import {
   createDatabase,
   type Database,
   decodePageToken,
   encodePageToken,
   type Migration,
+  tableOf,
   violatedConstraint,
 } from "./index.ts";
 
@@ -46,21 +47,24 @@ const migrations: Record<string, Migration> = {
   "002_order": { up: (db) => sql`create index notes_order on notes (created_at, id)`.execute(db).then(() => {}) },
 };
 
-type Open = (t: TestContext, settings?: Record<string, unknown>) => Promise<Database<Tables> | undefined>;
-
-const engines: Record<string, Open> = {
-  PGlite: (t) => databaseForTest<Tables>(t, { migrations }),
-  async PostgreSQL(t, settings = {}) {
-    const url = await postgresForTest(t);
-    return url === undefined ? undefined : await databaseForTest<Tables>(t, { migrations, url, settings });
-  },
+const EMBEDDED = "pglite:memory";
+const engines: Record<string, (t: TestContext) => Promise<string | undefined>> = {
+  PGlite: async () => EMBEDDED,
+  PostgreSQL: postgresForTest,
+  "PostgreSQL behind PgBouncer": async (t) => (await pgbouncerForTest(t))?.url,
 };
 
 const note = (title: string) => ({ id: randomUUID(), title, tags: "[]" });
 const titles = async (db: Kysely<Tables>) =>
   (await db.selectFrom("notes").select("title").orderBy("title").execute()).map((row) => row.title);
 
-for (const [engine, open] of Object.entries(engines)) {
+for (const [engine, urlOf] of Object.entries(engines)) {
+  async function open(t: TestContext, settings = {}): Promise<Database<Tables> | undefined> {
+    const url = await urlOf(t);
+    if (url === undefined) return undefined;
+    return await databaseForTest<Tables>(t, { migrations, settings, ...(url !== EMBEDDED && { url }) });
+  }
+
   describe(engine, () => {
     test("columns come back as the types that are documented", async (t) => {
       const db = (await open(t))?.db;
@@ -211,14 +215,32 @@ for (const [engine, open] of Object.entries(engines)) {
       assert.equal((await db.selectFrom("notes").select("views").executeTakeFirstOrThrow()).views, 10);
     });
 
-    test("unqualified names in plain SQL mean the schema, in a transaction too", async (t) => {
+    test("plain SQL names tables by tableOf; in a transaction, unqualified names mean the schema too", async (t) => {
       const db = (await open(t))?.db;
       if (db === undefined) return;
       await db.insertInto("notes").values(note("here")).execute();
-      const select = sql<{ title: string }>`select title from notes`;
-      assert.deepEqual((await select.execute(db)).rows, [{ title: "here" }]);
-      const inTransaction = await db.transaction().execute((trx) => select.execute(trx));
-      assert.deepEqual(inTransaction.rows, [{ title: "here" }]);
+      const qualified = sql<{ title: string }>`select title from ${tableOf(db, "notes")}`;
+      const unqualified = sql<{ title: string }>`select title from notes`;
+      assert.deepEqual((await qualified.execute(db)).rows, [{ title: "here" }]);
+      await db.transaction().execute(async (trx) => {
+        assert.deepEqual((await qualified.execute(trx)).rows, [{ title: "here" }]);
+        assert.deepEqual((await unqualified.execute(trx)).rows, [{ title: "here" }]);
+      });
+    });
+
+    test("a transaction ends what is left open between its statements for too long", {
+      skip: engine === "PGlite" && "PGlite has no limit for it",
+    }, async (t) => {
+      const db = (await open(t, { statement_timeout: "50ms", idle_in_transaction_timeout: "100ms" }))?.db;
+      if (db === undefined) return;
+      const attempt = db.transaction().execute(async (trx) => {
+        await trx.insertInto("notes").values(note("half")).execute();
+        const end = performance.now() + 500;
+        while (performance.now() < end) await new Promise(setImmediate);
+        await trx.insertInto("notes").values(note("other half")).execute();
+      });
+      await assert.rejects(attempt, { code: "unavailable", reason: "DATABASE_UNAVAILABLE" });
+      assert.deepEqual(await titles(db), []);
     });
 
     test("pages by token meet every row once, those of one instant too", async (t) => {
@@ -271,7 +293,7 @@ for (const [engine, open] of Object.entries(engines)) {
     });
 
     test("before it is ready and after it is closed, everything is unavailable", async (t) => {
-      const url = engine === "PGlite" ? "pglite:memory" : await postgresForTest(t);
+      const url = await urlOf(t);
       if (url === undefined) return;
       const readiness = createReadiness();
       const schema = `test_${randomUUID().replaceAll("-", "")}`;
@@ -281,7 +303,7 @@ for (const [engine, open] of Object.entries(engines)) {
         migrations,
         logger: pino({ level: "silent" }),
         readiness,
-        ...(engine === "PGlite" && { embedded: await embeddedForTest() }),
+        ...(url === EMBEDDED && { embedded: await embeddedForTest() }),
       });
       t.after(() => database.close());
       const { db } = database;

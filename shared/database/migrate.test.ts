@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, type TestContext, test } from "node:test";
 import { sql } from "kysely";
+import pg from "pg";
 import { pino } from "pino";
 import { createReadiness } from "#shared/lifecycle";
 import { databaseConfig, embeddedForTest, postgresForTest } from "#shared/testing";
@@ -166,6 +167,37 @@ test("closing ends a wait for the migrations' lock, and a start that has only be
     await assert.rejects(database.ready(), { reason: "DATABASE_UNAVAILABLE" });
   }
   end();
+});
+
+test("a migration that waits for a lock says for whose, and does not hold up the running version", async (t) => {
+  const url = await postgresForTest(t);
+  if (url === undefined) return;
+  const old = await start(t, url, "queue", { "001_first": first });
+  assert.deepEqual(await runs(old), ["first"]);
+  const reader = new pg.Client({ connectionString: url, application_name: "report" });
+  await reader.connect();
+  try {
+    await reader.query("begin");
+    await reader.query("select from queue.runs");
+    const alter: Migration = { up: (db) => sql`alter table runs add column note text`.execute(db).then(() => {}) };
+    const fresh = await start(t, url, "queue", { "001_first": first, "002_note": alter });
+    const holder = /wait for a lock held by the session with pid \d+ \(report, idle in transaction\)/;
+    await becomes(fresh.readiness, (reason) => holder.test(reason ?? ""));
+    assert.ok(fresh.logs.some((line) => line["level"] === 40 && holder.test(String(line["reason"]))));
+    // Long enough for further attempts.
+    const until = performance.now() + 3_000;
+    let slowest = 0;
+    while (performance.now() < until) {
+      const begun = performance.now();
+      assert.deepEqual(await runs(old), ["first"]);
+      slowest = Math.max(slowest, performance.now() - begun);
+    }
+    assert.ok(slowest < 3_000, `a query of the running version took ${slowest} ms`);
+    await reader.query("commit");
+    assert.deepEqual(await runs(fresh), ["first"]);
+  } finally {
+    await reader.end();
+  }
 });
 
 const isWaiting = (reason: string | undefined) => /another migration .* by the session with pid \d+/.test(reason ?? "");

@@ -11,6 +11,7 @@ export { EchoService } from "./echo-service.ts";
 export { type EtcdForTest, etcdForTest } from "./etcd.ts";
 export { type Fault, type FaultTransportOptions, faultTransport } from "./fault-transport.ts";
 export { collectGarbage } from "./garbage.ts";
+export { type PgbouncerForTest, type PgbouncerOptions, pgbouncerForTest } from "./pgbouncer.ts";
 export { type RabbitmqForTest, rabbitmqForTest } from "./rabbitmq.ts";
 export { type LogLine, type RecordedLog, recordLog } from "./recorded-log.ts";
 export { seededRandom } from "./seeded-random.ts";
