@@ -18,8 +18,8 @@ export interface WorkerOptions {
   /** The moment at which it pauses itself with SIGSTOP, as it comes for the `pauseAfter`th time (default 1). */
   readonly pauseAt?: Moment;
   readonly pauseAfter?: number;
-  /** The name that it dies of, whenever a handler gets it. */
-  readonly dieOf?: string;
+  /** The names that end it with SIGKILL, whenever a handler gets one of them. */
+  readonly dieOf?: string | readonly string[];
   /** Each handler's attempts that throw, before one that does not. */
   readonly failures?: number;
   /** How long each handler takes. */
@@ -63,7 +63,7 @@ const deliver: Handle = async (name, { attempt, tx, signal }) => {
     signal.throwIfAborted();
   }
   pass("handling");
-  if (name === options.dieOf) process.kill(process.pid, "SIGKILL");
+  if ([options.dieOf].flat().includes(name)) process.kill(process.pid, "SIGKILL");
   if (attempt <= (options.failures ?? 0)) throw new Error(`attempt ${attempt} fails`);
   await afterCommit(tx, () => pass("effect committed"));
 };

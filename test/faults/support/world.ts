@@ -11,6 +11,10 @@ export interface World {
   readonly databaseUrl: string;
   readonly exchange: string;
   readonly queue: string;
+  /** Keys of the `rabbitmq` section that its shops have. */
+  readonly rabbitmq: Readonly<Record<string, unknown>>;
+  /** Deletes the queue or exchange after the test. */
+  alsoDelete(...names: string[]): void;
   /** Stopped after the test. */
   shop(changes?: Partial<ShopOptions>): Shop;
   /** A shop's process, killed after the test at the latest. */
@@ -42,7 +46,7 @@ export async function enterWorld(
   if (databaseUrl === undefined || broker === undefined) return undefined;
   const { url } = broker;
   const exchange = broker.name("shop");
-  const queue = broker.name("shop", ".dead", ...delays.map((delay) => `.retry.${delay}`));
+  const queue = broker.name("shop", ".dead", ".suspects", ...new Set(delays.map((delay) => `.retry.${delay}`)));
   const options: ShopOptions = {
     rabbitmq: { url, exchange, queue, retry: { delays }, ...rabbitmq },
     database: { url: databaseUrl },
@@ -59,6 +63,8 @@ export async function enterWorld(
     databaseUrl,
     exchange,
     queue,
+    rabbitmq: options.rabbitmq,
+    alsoDelete: broker.alsoDelete,
     shop(changes) {
       const shop = createShop({ ...options, ...changes });
       closing.push(() => shop.stop());
