@@ -1,4 +1,3 @@
-import { setTimeout as delay } from "node:timers/promises";
 import type { Readiness } from "#shared/lifecycle";
 import type { Logger } from "#shared/logging";
 import { bounded } from "#shared/timing";
@@ -12,8 +11,8 @@ import { toAmqp, toBody } from "./amqp-message.ts";
 import { type BrokerConnection, openConnection } from "./connection.ts";
 import { createRabbitmqConsumer, type RabbitmqConsumer } from "./consumer.ts";
 import { createPublisher, type Publisher } from "./publisher.ts";
-import { retryDelay } from "./retry-delay.ts";
 import { declare, exchangeOf } from "./topology.ts";
+import { keepTopology } from "./topology-check.ts";
 
 export interface RabbitmqBusOptions {
   readonly config: RabbitmqConfig;
@@ -60,7 +59,6 @@ export function createRabbitmqBus({ config, source, logger, readiness }: Rabbitm
     await Promise.all([publishing.ready(closing.signal), consuming.ready(closing.signal)]);
     await declareExchange(consuming);
     for (const consumer of consumers.values()) await consumer.declare();
-    component.ready();
   }
 
   async function declareExchange(connection: BrokerConnection): Promise<void> {
@@ -68,23 +66,13 @@ export function createRabbitmqBus({ config, source, logger, readiness }: Rabbitm
     await declare(connection.channel, topology, config.connectTimeoutMs);
   }
 
-  async function establishLater(opened: Links): Promise<void> {
-    let told: string | undefined;
-    for (let failures = 0; !closing.signal.aborted; failures++) {
-      await delay(retryDelay(failures), undefined, { signal: closing.signal }).catch(() => {});
-      if (closing.signal.aborted) return;
-      try {
-        await establish(opened);
-        return;
-      } catch (err) {
-        if (closing.signal.aborted) return;
-        component.notReady(err instanceof Error ? err.message : String(err));
-        const news = String(err) !== told;
-        told = String(err);
-        if (news && err instanceof TopologyError) logger.error({ err }, "the event bus cannot be used");
-        else if (news) logger.warn({ err }, "the event bus cannot be used for now");
-      }
-    }
+  /** Goes on with what the start has begun. */
+  function keep(opened: Links, isDeclared: boolean): void {
+    if (closing.signal.aborted) return;
+    if (isDeclared) component.ready();
+    const { topologyCheckIntervalMs: intervalMs } = config;
+    const declare = () => establish(opened);
+    void keepTopology({ declare, intervalMs, isDeclared, component, logger, signal: closing.signal });
   }
 
   async function startNow(signal: AbortSignal | undefined): Promise<void> {
@@ -93,7 +81,7 @@ export function createRabbitmqBus({ config, source, logger, readiness }: Rabbitm
     const opened = links;
     const first = establish(opened);
     const outcome = await bounded(first, config.connectTimeoutMs, signal);
-    if (outcome.kind === "done") return;
+    if (outcome.kind === "done") return keep(opened, true);
     if (outcome.kind === "failed" && outcome.cause instanceof TopologyError) {
       closed ??= closeNow();
       await closed;
@@ -101,7 +89,10 @@ export function createRabbitmqBus({ config, source, logger, readiness }: Rabbitm
     }
     component.notReady("connecting to RabbitMQ");
     logger.warn({ err: outcome.kind === "failed" ? outcome.cause : undefined }, "started without RabbitMQ");
-    first.catch(() => establishLater(opened));
+    first.then(
+      () => keep(opened, true),
+      () => keep(opened, false),
+    );
   }
 
   async function send(envelope: EventEnvelope, signal?: AbortSignal): Promise<void> {
