@@ -20,7 +20,7 @@ import { declare, ephemeralTopologyOf, topologyOf } from "./topology.ts";
 export interface RabbitmqConsumer extends EventConsumer {
   state(): ConsumerState;
   /**
-   * Declares the queue and what belongs to it; an ephemeral queue is declared when it is consumed.
+   * Declares the queue and what belongs to it; an ephemeral queue is declared when it is consumed, and only bound here.
    *
    * @throws TopologyError; DomainError EVENT_BUS_UNAVAILABLE
    */
@@ -208,6 +208,12 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
     return name;
   }
 
+  /** Binds the queue again that is consumed now, and makes none. */
+  async function bindEphemeral(): Promise<void> {
+    const topology = ephemeralTopologyOf(`${queue}.${generation}`, definition.bindingKeys, config);
+    await declare(linked().connection.channel, { ...topology, queues: [] }, connectTimeoutMs);
+  }
+
   async function closeNow(signal: AbortSignal | undefined): Promise<void> {
     closing.abort();
     const { idle } = pipeline.drain();
@@ -229,6 +235,7 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
     queue,
     async declare() {
       if (!ephemeral) await declareDurable();
+      else if (state === "consuming") await bindEphemeral();
     },
     async start() {
       linked();

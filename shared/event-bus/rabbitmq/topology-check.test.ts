@@ -7,7 +7,7 @@ import { rabbitmqSection } from "../config.ts";
 import { createEventBus } from "../create-event-bus.ts";
 import { createClient } from "./client-workarounds.ts";
 
-async function worldFor(t: TestContext, rabbitmq: Readonly<Record<string, unknown>> = {}) {
+async function worldFor(t: TestContext, rabbitmq: Readonly<Record<string, unknown>> = {}, ephemeral = false) {
   const broker = await rabbitmqForTest(t);
   if (broker === undefined) return undefined;
   const exchange = broker.name("x");
@@ -22,7 +22,7 @@ async function worldFor(t: TestContext, rabbitmq: Readonly<Record<string, unknow
   t.after(() => bus.close());
   const handled: string[] = [];
   const handlers = { "testing.v1.Greeted": ({ name }: { readonly name: string }) => void handled.push(name) };
-  const consumer = bus.consume({ events: [GreetedSchema], handlers });
+  const consumer = bus.consume({ events: [GreetedSchema], handlers, ephemeral });
   await bus.start();
   await consumer.start();
   await until("it to consume", () => bus.states().consumers[0]?.state === "consuming");
@@ -44,21 +44,22 @@ async function worldFor(t: TestContext, rabbitmq: Readonly<Record<string, unknow
   return { bus, rabbit, channel, exchange, queue, flows, component, lines: (): readonly LogLine[] => log.lines };
 }
 
-test("an exchange that is deleted is declared again, and the queue is bound to it", async (t) => {
-  const world = await worldFor(t);
-  if (world === undefined) return;
-  const { rabbit, channel, exchange, flows, component } = world;
-  await flows();
-  await channel.exchangeDelete({ exchange });
-  const isThere = () =>
-    rabbit.exchangeDeclare({ exchange, passive: true }).then(
-      () => true,
-      () => false,
-    );
-  await until("the exchange", isThere);
-  await flows();
-  assert.equal(component()?.ready, true);
-});
+for (const ephemeral of [false, true])
+  test(`an exchange that is deleted is declared again, and the ${ephemeral ? "ephemeral" : "durable"} queue is bound to it`, async (t) => {
+    const world = await worldFor(t, {}, ephemeral);
+    if (world === undefined) return;
+    const { rabbit, channel, exchange, flows, component } = world;
+    await flows();
+    await channel.exchangeDelete({ exchange });
+    const isThere = () =>
+      rabbit.exchangeDeclare({ exchange, passive: true }).then(
+        () => true,
+        () => false,
+      );
+    await until("the exchange", isThere);
+    await flows();
+    assert.equal(component()?.ready, true);
+  });
 
 test("a binding that is deleted is made again", async (t) => {
   const world = await worldFor(t);
