@@ -13,6 +13,7 @@ import {
   openEmbedded,
 } from "#shared/database";
 import { createReadiness } from "#shared/lifecycle";
+import { closeAfter } from "./close-after.ts";
 
 /** A PostgreSQL that lets us make databases; `TEST_POSTGRES_URL` names another. */
 const LOCAL_POSTGRES = "postgres://postgres@127.0.0.1:5432/postgres";
@@ -35,7 +36,7 @@ export async function postgresForTest(t: TestContext): Promise<string | undefine
     t.skip(`no PostgreSQL for tests (TEST_POSTGRES_URL): ${error instanceof Error ? error.message : error}`);
     return undefined;
   }
-  t.after(() => asAdmin(url, `drop database if exists ${name} with (force)`));
+  closeAfter(t, () => asAdmin(url, `drop database if exists ${name} with (force)`));
   const own = new URL(url);
   own.pathname = `/${name}`;
   return own.href;
@@ -75,7 +76,7 @@ export async function databaseForTest<Tables>(
     ...(embedded !== undefined && { embedded }),
   });
   database.start();
-  t.after(async () => {
+  closeAfter(t, async () => {
     await database.close();
     if (embedded === undefined) return;
     const db = new Kysely<unknown>({ dialect: embedded.createDialect("public", () => {}) });

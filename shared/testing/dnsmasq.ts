@@ -1,5 +1,6 @@
 import dns from "node:dns/promises";
 import type { TestContext } from "node:test";
+import { closeAfter } from "./close-after.ts";
 import { freePort, programForTest, type RunningProgram, runProgram } from "./programs.ts";
 import { until } from "./waiting.ts";
 
@@ -61,7 +62,7 @@ export async function dnsmasqForTest(t: TestContext, records: DnsRecords = {}): 
     });
   }
 
-  t.after(stop);
+  closeAfter(t, stop);
   await start();
   return {
     server,

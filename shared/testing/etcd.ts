@@ -2,6 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
+import { closeAfter } from "./close-after.ts";
 import { freePort, programForTest, type RunningProgram, runProgram } from "./programs.ts";
 import { until } from "./waiting.ts";
 
@@ -65,7 +66,7 @@ export async function etcdForTest(t: TestContext): Promise<EtcdForTest | undefin
     });
   }
 
-  t.after(async () => {
+  closeAfter(t, async () => {
     await stop();
     await rm(folder, { recursive: true, force: true });
   });

@@ -1,3 +1,4 @@
+export { closeAfter } from "./close-after.ts";
 export {
   type DatabaseForTestOptions,
   databaseConfig,

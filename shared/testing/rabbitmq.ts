@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import type { TestContext } from "node:test";
 import { Connection } from "rabbitmq-client";
+import { closeAfter } from "./close-after.ts";
 import { within } from "./waiting.ts";
 
 /** `TEST_RABBITMQ_URL` names another. */
@@ -36,8 +37,7 @@ export async function rabbitmqForTest(t: TestContext): Promise<RabbitmqForTest |
     return undefined;
   }
   const names = new Set<string>();
-  // As the last of what the test does at its end: a consumer that is not closed yet would declare its queue again.
-  t.after(() => t.after(() => deleteAll(url, names)));
+  closeAfter(t, () => deleteAll(url, names));
   return {
     url,
     name(base, ...suffixes) {

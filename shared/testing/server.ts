@@ -1,6 +1,7 @@
 import type { TestContext } from "node:test";
 import { createReadiness, type Readiness } from "#shared/lifecycle";
 import { createServer, type Server, type ServerConfig, type ServerOptions, serverSection } from "#shared/server";
+import { closeAfter } from "./close-after.ts";
 import { EchoService } from "./echo-service.ts";
 import { type RecordedLog, recordLog } from "./recorded-log.ts";
 
@@ -36,7 +37,7 @@ export async function startServer(t: TestContext, options: TestServerOptions = {
     ...rest,
     config: serverConfig(config),
   });
-  t.after(() => server.stop(AbortSignal.abort()));
+  closeAfter(t, () => server.stop(AbortSignal.abort()));
   await server.start();
   // Not spread: `url` is a getter.
   return Object.assign(Object.create(server) as Server, {

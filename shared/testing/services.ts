@@ -12,6 +12,7 @@ import { createReadiness } from "#shared/lifecycle";
 import { createLogger } from "#shared/logging";
 import { createServer, type Routes, serverSection } from "#shared/server";
 import { createTransportPool, grpcClientsSection } from "#shared/transport-pool";
+import { closeAfter } from "./close-after.ts";
 
 export const silent = createLogger({ name: "test", config: { level: "silent", format: "json" } });
 
@@ -47,7 +48,7 @@ async function* mapped<T>(items: AsyncIterable<T>): AsyncGenerator<T> {
 export function clientAt<Service extends DescService>(t: TestContext, url: string, service: Service): Client<Service> {
   const config = grpcClientsSection.parse({ services: [{ name: "it", address: url }] });
   const pool = createTransportPool(config, { logger: silent, caller: "test", closeTimeoutMs: 0 });
-  t.after(() => pool.close());
+  closeAfter(t, () => pool.close());
   return pool.client("it", service);
 }
 
@@ -57,7 +58,7 @@ export async function startPeer(t: TestContext, routes: Routes): Promise<{ url: 
   const server = createServer({ config, logger: silent, readiness: createReadiness(), routes });
   await server.start();
   const stop = () => server.stop(AbortSignal.abort());
-  t.after(stop);
+  closeAfter(t, stop);
   return { url: server.url, stop };
 }
 

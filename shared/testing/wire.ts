@@ -3,6 +3,7 @@ import http from "node:http";
 import http2 from "node:http2";
 import net from "node:net";
 import type { TestContext } from "node:test";
+import { closeAfter } from "./close-after.ts";
 import { within } from "./waiting.ts";
 
 /** A message as gRPC, gRPC-Web and Connect streams frame it: flags, length, bytes. */
@@ -56,7 +57,7 @@ export async function connectHttp2(
   // Node's own 10 MB would refuse large answers on this side.
   const session = http2.connect(url, { maxSessionMemory: 1_000, ...options });
   session.on("error", () => {});
-  t.after(() => session.destroy());
+  closeAfter(t, () => session.destroy());
   await within(once(session, "connect"), "an HTTP/2 connection");
   function open(path: string, headers: http2.OutgoingHttpHeaders = {}): http2.ClientHttp2Stream {
     const stream = session.request({ ":method": "POST", ":path": path, ...headers }, { endStream: false });
@@ -142,7 +143,7 @@ export async function connectTcp(t: TestContext, port: number, host = "127.0.0.1
   socket.on("error", () => {});
   const { promise: closed, resolve } = Promise.withResolvers<void>();
   socket.once("close", () => resolve());
-  t.after(() => socket.destroy());
+  closeAfter(t, () => socket.destroy());
   await within(once(socket, "connect"), "a TCP connection");
   return { socket, received: () => Buffer.concat(chunks), closed };
 }

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import type { TestContext } from "node:test";
 import grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
-import { until } from "#shared/testing";
+import { closeAfter, until } from "#shared/testing";
 import { repository } from "./service-process.ts";
 
 /** Where our protos are, and those that they import. */
@@ -22,7 +22,7 @@ export function loadService(file: string, name: string, includeDirs = ours): grp
 /** A stock grpc-js client, closed after the test. */
 export function clientOf(t: TestContext, service: grpc.ServiceClientConstructor, url: string): grpc.Client {
   const client = new service(new URL(url).host, grpc.credentials.createInsecure());
-  t.after(() => client.close());
+  closeAfter(t, () => client.close());
   return client;
 }
 
@@ -110,7 +110,7 @@ export async function startGrpcServer(
   server.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, bound) => {
     if (error === null) port = bound;
   });
-  t.after(() => server.forceShutdown());
+  closeAfter(t, () => server.forceShutdown());
   await until("a grpc-js server to listen", () => port !== undefined);
   return `127.0.0.1:${port}`;
 }

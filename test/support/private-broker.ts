@@ -10,7 +10,7 @@ import process from "node:process";
 import type { TestContext } from "node:test";
 import { promisify } from "node:util";
 import { Connection } from "rabbitmq-client";
-import { until, within } from "#shared/testing";
+import { closeAfter, until, within } from "#shared/testing";
 import { freePort } from "./free-port.ts";
 import { skipWithout } from "./skip.ts";
 
@@ -62,8 +62,7 @@ export async function privateBrokerForTest(t: TestContext): Promise<PrivateBroke
     return undefined;
   }
   const broker = await startPrivateBroker();
-  // As the last of what the test does at its end: who uses it closes before.
-  t.after(() => t.after(() => broker.close()));
+  closeAfter(t, () => broker.close());
   return broker;
 }
 

@@ -6,6 +6,7 @@ import { delimiter, dirname, join } from "node:path";
 import process from "node:process";
 import type { TestContext } from "node:test";
 import { promisify } from "node:util";
+import { closeAfter } from "#shared/testing";
 import { repository } from "./service-process.ts";
 
 const execute = promisify(execFile);
@@ -21,7 +22,7 @@ export interface RepositoryCopy {
 
 export async function copyRepository(t: TestContext): Promise<RepositoryCopy> {
   const folder = await mkdtemp(join(tmpdir(), "meridian-copy-"));
-  t.after(() => rm(folder, { recursive: true }));
+  closeAfter(t, () => rm(folder, { recursive: true }));
   const { stdout } = await execute("git", ["ls-files", "-z", "--cached", "--others", "--exclude-standard"], {
     cwd: repository,
     maxBuffer: 16 * 1024 * 1024,

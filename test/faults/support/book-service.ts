@@ -4,7 +4,7 @@ import type { TestContext } from "node:test";
 import type { Client } from "@connectrpc/connect";
 import { BookService } from "#gen/book/v1/book_pb.ts";
 import type { DiscoveryConfig } from "#shared/discovery";
-import { clientAt, postgresForTest, type RecordedLog, recordLog } from "#shared/testing";
+import { clientAt, closeAfter, postgresForTest, type RecordedLog, recordLog } from "#shared/testing";
 import { createTransportPool, grpcClientsSection, type ServiceState, type TransportPool } from "#shared/transport-pool";
 import { freePort } from "../../support/free-port.ts";
 import { ready, type ServiceProcess, startService } from "../../support/service-process.ts";
@@ -43,7 +43,7 @@ export async function replicasForTest(
 ): Promise<(Replicas & { readonly first: readonly Replica[] }) | undefined> {
   const running = new Set<ServiceProcess>();
   // Before what drops the database.
-  t.after(() => Promise.all([...running].map((program) => program.end("SIGKILL"))));
+  closeAfter(t, () => Promise.all([...running].map((program) => program.end("SIGKILL"))));
   const database = await postgresForTest(t);
   if (database === undefined) return undefined;
   const databaseUrl: string = database;
@@ -127,7 +127,7 @@ export function poolForTest(
     closeTimeoutMs: 0,
     ...(discovery === undefined ? {} : { discovery }),
   });
-  t.after(() => pool.close());
+  closeAfter(t, () => pool.close());
   pool.connect();
   const state = () => {
     const [first] = pool.states();

@@ -1,6 +1,6 @@
 import type { TestContext } from "node:test";
 import { Connection, type Envelope, type SyncMessage } from "rabbitmq-client";
-import { postgresForTest, rabbitmqForTest } from "#shared/testing";
+import { closeAfter, postgresForTest, rabbitmqForTest } from "#shared/testing";
 import { type Program, runProgram } from "../../support/service-process.ts";
 import { createShop, type Shop, type ShopOptions } from "./shop.ts";
 import type { WorkerOptions } from "./worker.ts";
@@ -36,11 +36,6 @@ export async function enterWorld(
   rabbitmq: Readonly<Record<string, unknown>> = {},
   delays: readonly string[] = ["100ms"],
 ): Promise<World | undefined> {
-  const closing: (() => Promise<unknown>)[] = [];
-  // Before what the database and the broker have their own names removed by.
-  t.after(async () => {
-    for (const close of closing.reverse()) await close();
-  });
   const databaseUrl = await postgresForTest(t);
   const broker = await rabbitmqForTest(t);
   if (databaseUrl === undefined || broker === undefined) return undefined;
@@ -54,9 +49,9 @@ export async function enterWorld(
   };
   const rabbit = new Connection({ url, noDelay: true });
   rabbit.on("error", () => {}); // What matters rejects.
-  closing.push(() => rabbit.close());
+  closeAfter(t, () => rabbit.close());
   const publisher = rabbit.createPublisher({ confirm: true });
-  closing.push(() => publisher.close());
+  closeAfter(t, () => publisher.close());
 
   return {
     url,
@@ -67,13 +62,13 @@ export async function enterWorld(
     alsoDelete: broker.alsoDelete,
     shop(changes) {
       const shop = createShop({ ...options, ...changes });
-      closing.push(() => shop.stop());
+      closeAfter(t, () => shop.stop());
       return shop;
     },
     worker(work, changes) {
       const env = { WORKER: JSON.stringify({ shop: { ...options, ...changes }, ...work }) };
       const program = runProgram("test/faults/support/worker.ts", { env });
-      closing.push(() => program.end("SIGKILL"));
+      closeAfter(t, () => program.end("SIGKILL"));
       return program;
     },
     publish: (envelope, body) => publisher.send({ exchange, durable: true, ...envelope }, body),
