@@ -23,11 +23,43 @@ export interface CallContext {
   readonly signal: AbortSignal;
 }
 
-const storage = new AsyncLocalStorage<CallContext>();
+/** Marks the work of a transaction on an embedded database, within a call or outside of one. */
+class EmbeddedTransaction {
+  readonly call: CallContext | undefined;
+  /** Shared by all contexts of the transaction. Work that it has started may outlive it. */
+  readonly state: { isOpen: boolean };
+
+  constructor(call: CallContext | undefined, state = { isOpen: true }) {
+    this.call = call;
+    this.state = state;
+  }
+}
+
+const storage = new AsyncLocalStorage<CallContext | EmbeddedTransaction>();
 
 /** The call that the running code works for; undefined outside of one. */
 export function currentCall(): CallContext | undefined {
-  return storage.getStore();
+  const store = storage.getStore();
+  return store instanceof EmbeddedTransaction ? store.call : store;
+}
+
+/**
+ * Runs the work of a transaction that holds the only session of an embedded database. Until it ends, a call to a peer that
+ * needs the same database cannot be answered.
+ */
+export async function runInEmbeddedTransaction<T>(work: () => Promise<T>): Promise<T> {
+  const transaction = new EmbeddedTransaction(currentCall());
+  try {
+    return await storage.run(transaction, work);
+  } finally {
+    transaction.state.isOpen = false;
+  }
+}
+
+/** Whether the running code is part of an open transaction on an embedded database. */
+export function isInEmbeddedTransaction(): boolean {
+  const store = storage.getStore();
+  return store instanceof EmbeddedTransaction && store.state.isOpen;
 }
 
 /** Runs `work`, and all that it starts, as part of the call. */
@@ -44,10 +76,14 @@ export function runInCall<Arguments extends unknown[], T>(
  * what must finish though the caller has left. Bounding it is then the work's own business.
  */
 export function detached<T>(work: () => T): T {
-  const call = storage.getStore();
+  const store = storage.getStore();
+  const call = currentCall();
   if (call === undefined) return work();
   const { deadlineMs: _, ...rest } = call;
-  return storage.run({ ...rest, signal: new AbortController().signal }, work);
+  const detachedCall = { ...rest, signal: new AbortController().signal };
+  const inner =
+    store instanceof EmbeddedTransaction ? new EmbeddedTransaction(detachedCall, store.state) : detachedCall;
+  return storage.run(inner, work);
 }
 
 /** Milliseconds until the call's deadline, at least 0; Infinity without one. */

@@ -6,6 +6,7 @@ import { withCommitHooks } from "./after-commit.ts";
 import { type Availability, createAvailability } from "./availability.ts";
 import { type DatabaseConfig, embeddedLocation } from "./config.ts";
 import { createEmbedded, type Embedded } from "./embedded.ts";
+import { EmbeddedKysely } from "./embedded-kysely.ts";
 import { type Engine, inOneTransaction } from "./engine.ts";
 import { migrate } from "./migrate.ts";
 import { OriginPlugin } from "./origin.ts";
@@ -103,7 +104,7 @@ export function createDatabase<Tables>(options: DatabaseOptions): Database<Table
   });
   const dialect = withCommitHooks(engine.createDialect(schema, availability.assertReady));
   return {
-    db: new Kysely<Tables>({ dialect, plugins: [origin] }),
+    db: new (engine.session === undefined ? Kysely : EmbeddedKysely)<Tables>({ dialect, plugins: [origin] }),
     start: availability.start,
     ready: availability.ready,
     close() {

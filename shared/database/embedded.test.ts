@@ -7,11 +7,12 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { Kysely, sql } from "kysely";
 import { pino } from "pino";
+import { isInEmbeddedTransaction } from "#shared/call-context";
 import { createReadiness } from "#shared/lifecycle";
 import { databaseConfig } from "#shared/testing";
 import { createEmbedded } from "./embedded.ts";
 import { lockFolder } from "./folder-lock.ts";
-import { createDatabase, type Database, type Embedded, type Migration, openEmbedded } from "./index.ts";
+import { createDatabase, type Database, type Embedded, inTransaction, type Migration, openEmbedded } from "./index.ts";
 
 interface Tables {
   books: { title: string };
@@ -76,6 +77,17 @@ test("services share one session without mixing", async (t) => {
       await assert.rejects(titles(order), { code: "unavailable", reason: "DATABASE_UNAVAILABLE" });
     });
     assert.deepEqual(await titles(order), ["of 2"]);
+  });
+
+  await t.test("code in a transaction knows that it holds the session, other code does not", async () => {
+    const seen = await user.db.transaction().execute(async (trx) => {
+      return [isInEmbeddedTransaction(), await inTransaction(trx, async () => isInEmbeddedTransaction())];
+    });
+    const chosen = await user.db
+      .transaction()
+      .setIsolationLevel("read committed")
+      .execute(async () => isInEmbeddedTransaction());
+    assert.deepEqual([...seen, chosen, isInEmbeddedTransaction()], [true, true, true, false]);
   });
 
   await t.test("closing one leaves it open for the rest, closing it waits for the open transaction", async () => {

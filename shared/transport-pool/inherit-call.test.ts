@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { AsyncLocalStorage } from "node:async_hooks";
 import { getEventListeners, once } from "node:events";
 import { test } from "node:test";
 import { setFlagsFromString } from "node:v8";
@@ -6,7 +7,7 @@ import { runInNewContext } from "node:vm";
 import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
 import { BookService } from "#gen/book/v1/book_pb.ts";
 import { OrderService } from "#gen/order/v1/order_pb.ts";
-import { type CallContext, detached, runInCall } from "#shared/call-context";
+import { type CallContext, detached, runInCall, runInEmbeddedTransaction } from "#shared/call-context";
 import { failureOf, startPeer, startPool, until, within } from "./test-support.ts";
 
 const TRACE = { traceId: "0af7651916cd43dd8448eb211c80319c", spanId: "b7ad6b7169203331", flags: 1, state: "vendor=1" };
@@ -65,6 +66,25 @@ test("a call inherits what the incoming one has left, less a reserve", async (t)
   assert.ok(long !== undefined && long > 1_000 && long <= 1_950);
   assert.ok(short !== undefined && short > 100 && short <= 270);
   assert.ok(own !== undefined && own <= 400);
+});
+
+test("a call inside a transaction on an embedded database is refused and names the cure", async (t) => {
+  const { books, orders, calls } = await startWitness(t);
+  const refusal = { code: "failed_precondition", reason: "EMBEDDED_TRANSACTION_BUSY", message: /`prepare` step/ };
+  let outlives: (() => Promise<unknown>) | undefined;
+  const call = () => books.getBook({ id: "b1" });
+  await runInCall(incoming(), () =>
+    runInEmbeddedTransaction(async () => {
+      await assert.rejects(call(), refusal);
+      await assert.rejects(detached(call), refusal);
+      await assert.rejects(orders.watchOrder({ id: "o1" })[Symbol.asyncIterator]().next(), refusal);
+      assert.equal(calls.length, 0);
+      outlives = AsyncLocalStorage.bind(call);
+    }),
+  );
+  await outlives?.();
+  assert.equal(calls.length, 1);
+  assert.equal(calls[0]?.headers.get("x-request-id"), "request-1");
 });
 
 test("a stream has no timeout but an explicit or inherited one", async (t) => {

@@ -12,10 +12,12 @@ import {
   type CallContext,
   contextHeaderPairs,
   currentCall,
+  isInEmbeddedTransaction,
   remainingMs,
   runInCall,
   writeContextHeaders,
 } from "#shared/call-context";
+import { DomainError } from "#shared/errors";
 import type { MethodPolicy } from "../policies/method-policy.ts";
 import { type OutgoingCall, outgoingCallKey } from "../policies/outgoing-call.ts";
 import { outgoingTimeoutMs } from "./deadline.ts";
@@ -32,17 +34,20 @@ export interface InheritCallOptions {
  * request id and caller as headers. Outside of an incoming call, each outgoing one begins a trace of its own. From here
  * on the call has its policy, see `outgoingCallKey`.
  *
- * A call without time left fails with DEADLINE_EXCEEDED before anything is sent.
+ * A call without time left fails with DEADLINE_EXCEEDED before anything is sent. A call inside a transaction on an
+ * embedded database fails with EMBEDDED_TRANSACTION_BUSY: a peer in the same process could not answer it.
  */
 export function inheritCall(inner: Transport, { caller, policyOf }: InheritCallOptions): Transport {
   return {
     unary(method, signal, timeoutMs, header, input, contextValues) {
+      if (isInEmbeddedTransaction()) return Promise.reject(transactionBusy());
       const policy = policyOf(method);
       const out = outgoingCall({ signal, timeoutMs, header, contextValues }, policy, policy.timeoutMs, caller);
       const send = () => inner.unary(method, out.signal, out.timeoutMs, out.header, input, out.contextValues);
       return out.isNew ? runInCall(out.call, send) : send();
     },
     stream(method, signal, timeoutMs, header, input, contextValues) {
+      if (isInEmbeddedTransaction()) return Promise.reject(transactionBusy());
       const out = outgoingCall({ signal, timeoutMs, header, contextValues }, policyOf(method), undefined, caller);
       const response = runInCall(out.call, () =>
         inner.stream(method, out.signal, out.timeoutMs, out.header, input, out.contextValues),
@@ -53,6 +58,15 @@ export function inheritCall(inner: Transport, { caller, policyOf }: InheritCallO
       return response;
     },
   };
+}
+
+function transactionBusy(): DomainError {
+  return new DomainError(
+    "failed_precondition",
+    "EMBEDDED_TRANSACTION_BUSY",
+    "a call to a peer inside a transaction would stall all services that share the embedded database: make the call before " +
+      "the transaction, in an event handler in its `prepare` step",
+  );
 }
 
 interface OwnOptions {
