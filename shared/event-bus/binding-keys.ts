@@ -4,8 +4,8 @@ import { eventTypeOf } from "./event-type.ts";
 import { takes } from "./routing.ts";
 
 /**
- * What a queue is bound by: the configured pattern, when there is one for it, and the routing keys of the handled events
- * that the pattern does not take.
+ * Lists the bindings of a queue: the configured pattern, if any, and the routing keys of the handled events that the pattern
+ * does not match.
  *
  * @throws TypeError when an event is not declared as one
  */

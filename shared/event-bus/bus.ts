@@ -5,17 +5,17 @@ import type { EmptyContext, EventHandlers } from "./handler.ts";
 /** Typed events between services: over RabbitMQ, or inside the process. */
 export interface EventBus {
   /**
-   * Connects, and declares what its consumers need. Returns when that is done or cannot be done for now: an unreachable
-   * broker is tried again in the background, and the readiness component `event bus` says how it stands.
+   * Connects, and declares exchange, queues and bindings. Returns when that is done or cannot be done yet: an unreachable
+   * broker is tried again in the background, and the readiness component `event bus` has the reason.
    *
-   * @throws TopologyError when the broker has exchange or queues that differ from the configuration
+   * @throws TopologyError when the broker has an exchange or queues that differ from the configuration
    */
   start(signal?: AbortSignal): Promise<void>;
   /**
    * Publishes one event and waits until the broker has confirmed that it is stored in every queue that takes it. An event
    * that belongs to a change in the database goes through the outbox instead.
    *
-   * @throws DomainError EVENT_BUS_UNAVAILABLE, EVENT_UNROUTABLE, EVENT_REFUSED
+   * @throws DomainError EVENT_BUS_UNAVAILABLE, EVENT_UNROUTABLE, EVENT_REFUSED, EVENT_TOO_LARGE, EVENT_NOT_CONFIRMED
    * @throws TypeError when the message is not declared as an event or breaks the rules of its proto; RangeError when it or its key is too large
    */
   publish<Schema extends DescMessage>(
@@ -24,11 +24,10 @@ export interface EventBus {
     options?: PublishOptions,
   ): Promise<void>;
   /**
-   * Publishes an event that was encoded before, as the outbox's relay does. The in-process bus resolves only when each
-   * consumer has had its first attempt at it, and does not take it while there is none: what would be in memory alone is
-   * still in the outbox.
+   * Publishes an event that was encoded before, as the relay of the outbox does. On the in-process bus it resolves when each
+   * consumer has ended its first attempt, so that the outbox keeps the event until then.
    *
-   * @throws like `publish`; the signal's reason when that fires
+   * @throws DomainError like `publish`, and EVENT_NOT_CONSUMED on the in-process bus; the signal's reason
    */
   send(envelope: EventEnvelope, signal?: AbortSignal): Promise<void>;
   /**
@@ -40,7 +39,7 @@ export interface EventBus {
     options: ConsumeOptions<Events, Extra>,
   ): EventConsumer;
   states(): EventBusStates;
-  /** Waits for events that are being published, then closes its connections, all within 10 s. Close consumers first. */
+  /** Waits for confirmations, then closes the connections, within 10 s in all. Close consumers first. */
   close(signal?: AbortSignal): Promise<void>;
 }
 
@@ -59,11 +58,11 @@ export interface ConsumeOptions<Events extends readonly DescMessage[], Extra ext
   readonly events: Events;
   /** One for each event, by its full name: `"order.v1.OrderPlaced": async (placed, { signal }) => …`. */
   readonly handlers: EventHandlers<Events, Extra>;
-  /** What makes an effect happen once: an inbox, whose transaction the handlers get. Default: at least once. */
+  /** Makes an effect happen once: an inbox, whose transaction the handlers get. Default: none, so at least once. */
   readonly guard?: ConsumerGuard<Extra>;
   /**
-   * A queue of this process alone, gone with it: each replica gets every event that is published while it is connected.
-   * A failed attempt is its last, and there are no dead letters. Default false.
+   * true: a queue of this process alone, deleted with it. Each replica gets every event that is published while it is
+   * connected. There are no retries, no dead letters and no guard. Default false.
    */
   readonly ephemeral?: boolean;
 }
@@ -116,7 +115,7 @@ export type GuardResult =
 
 export interface EventBusStates {
   readonly kind: "rabbitmq" | "in-process";
-  /** For publishing and for consuming; none in-process. */
+  /** One for publishing and one for consuming; none in-process. */
   readonly connections: readonly ConnectionState[];
   readonly consumers: readonly ConsumerState[];
   /** Events that wait for their confirmation. */
@@ -125,9 +124,9 @@ export interface EventBusStates {
 
 export interface ConnectionState {
   readonly name: "publish" | "consume";
-  /** `blocked`: the broker takes nothing for now, being short of memory or disk. */
+  /** `blocked`: the broker is short of memory or disk, and takes no messages. */
   readonly state: "connecting" | "connected" | "blocked" | "closed";
-  /** Why, when it is not connected. */
+  /** The reason, when it is not connected. */
   readonly lastError?: string;
 }
 
@@ -137,7 +136,7 @@ export interface ConsumerState {
   readonly state: "stopped" | "waiting" | "connecting" | "consuming" | "closed";
   /** Messages in memory, those that are being handled included. */
   readonly waiting: number;
-  /** Since the start. */
+  /** Since the start of the process. */
   readonly counts: ConsumerCounts;
 }
 

@@ -24,13 +24,13 @@ export const CONTENT_TYPES: Readonly<Record<EventEncoding, string>> = {
 const PROTOBUF = /^application\/(x-|vnd\.google\.)?protobuf\b/;
 const JSON_TYPE = /^application\/([\w.-]+\+)?json\b/;
 
-/** What a body holds, for a consumer that knows some types. */
+/** Content of a body, for a consumer that knows some types. */
 export type Decoded =
   | { readonly kind: "event"; readonly type: EventType; readonly message: Message }
   | { readonly kind: "unknown"; readonly type: string }
   | { readonly kind: "undecodable"; readonly error: Error };
 
-/** @throws TypeError when the message breaks the rules of its proto: no consumer would take it */
+/** @throws TypeError when the message breaks the rules of its proto: each consumer would refuse it */
 export function encodeEvent<Schema extends DescMessage>(
   schema: Schema,
   message: MessageInitShape<Schema>,
@@ -46,8 +46,8 @@ export function encodeEvent<Schema extends DescMessage>(
 export type Decode = (envelope: Pick<EventEnvelope, "type" | "contentType" | "body">) => Decoded;
 
 /**
- * Reads protobuf and proto-JSON, told apart by content type, and the bare JSON of older publishers, whose `type` stands
- * in the object. What breaks the rules of its proto is not taken either, unless it is only to be looked at.
+ * Decodes protobuf and proto-JSON by the content type, and the bare JSON of older publishers, which has its `type` in the
+ * object. A message that breaks the rules of its proto is undecodable, unless `checkRules` is false.
  */
 export function createDecoder(types: readonly EventType[], { checkRules = true } = {}): Decode {
   const byName = new Map(types.map((type) => [type.name, type]));
@@ -61,7 +61,7 @@ export function createDecoder(types: readonly EventType[], { checkRules = true }
 
   function bareJson(value: JsonValue): Decoded {
     if (!isObject(value) || typeof value["type"] !== "string") {
-      return undecodable(new Error("the message does not say of which type it is"));
+      return undecodable(new Error("the message has no type"));
     }
     const { type: name, ...fields } = value;
     const type = byJsonType.get(name);
@@ -74,13 +74,13 @@ export function createDecoder(types: readonly EventType[], { checkRules = true }
       const type = byName.get(name);
       if (type === undefined && name !== "") return { kind: "unknown", type: name };
       if (PROTOBUF.test(contentType)) {
-        if (type === undefined) return undecodable(new Error("the message does not say of which type it is"));
+        if (type === undefined) return undecodable(new Error("the message has no type"));
         return event(type, fromBinary(type.schema, body));
       }
       if (!JSON_TYPE.test(contentType)) return undecodable(new Error(`the content type is "${contentType}"`));
       const value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body)) as JsonValue;
       if (type === undefined) return bareJson(value);
-      // Fields that a later version of the proto has added.
+      // A later version of the proto may have added fields.
       return event(type, fromJson(type.schema, value, { ignoreUnknownFields: true }));
     } catch (error) {
       return undecodable(error instanceof Error ? error : new Error(String(error)));

@@ -7,18 +7,18 @@ import { createInProcessBus } from "./in-process/bus.ts";
 import { createRabbitmqBus } from "./rabbitmq/bus.ts";
 
 export interface EventBusOptions {
-  /** The `rabbitmq` section: it says whether there is a broker. */
+  /** The `rabbitmq` section. Without a URL, events stay in the process. */
   readonly config: RabbitmqConfig;
-  /** The service's name: where its events come from. */
+  /** The service's name: the `source` of its events. */
   readonly source: string;
   readonly logger: Logger;
-  /** Gets the component `event bus`: ready from the first connection on, since later outages are the outbox's to bridge. */
+  /** Gets the component `event bus`. It stays ready when the broker is lost later: the outbox bridges such outages. */
   readonly readiness: Readiness;
-  /** What services in one process share, when there is no RabbitMQ. Default: one of this bus alone. */
+  /** Shared by the services of one process when there is no RabbitMQ. Default: a broker of this bus alone. */
   readonly broker?: InProcessBroker;
 }
 
-/** Events over RabbitMQ when the configuration has one, else inside the process. */
+/** Creates a bus over RabbitMQ when the configuration has a URL, else inside the process. */
 export function createEventBus(options: EventBusOptions): EventBus {
   const { config, logger, broker } = options;
   if (usesBroker(config)) return createRabbitmqBus(options);

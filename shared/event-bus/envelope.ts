@@ -1,26 +1,29 @@
 import type { DescMessage, MessageInitShape } from "@bufbuild/protobuf";
+import { v7 as uuid } from "uuid";
 import { currentCall, formatTraceparent } from "#shared/call-context";
 import { type EventEncoding, encodeEvent } from "./codec.ts";
-import { createEventId } from "./event-id.ts";
 import type { EventType } from "./event-type.ts";
 
-/** An event on its way: an encoded message and what CloudEvents calls its context attributes. */
+/** An encoded event with its CloudEvents context attributes. */
 export interface EventEnvelope {
-  /** Unique for each event; a copy of the event has the same. A UUID when the event is ours. */
+  /** Identifies the event together with `source`: copies have the same. Events of this library have a UUID, version 7. */
   readonly id: string;
-  /** The message's full name; empty when the publisher did not say. */
+  /** The message's full name; empty when the publisher has not set it. */
   readonly type: string;
-  /** The service that it comes from. */
+  /** The service that published it. */
   readonly source: string;
   /** When it happened, in milliseconds since 1970. */
   readonly timeMs: number;
-  /** Events with the same key keep their order; empty when there is none to keep. CloudEvents: `partitionkey`. */
+  /** Events with the same key keep their order; empty: no order. CloudEvents: `partitionkey`. */
   readonly key: string;
   readonly routingKey: string;
   readonly mustBeRouted: boolean;
   readonly contentType: string;
   readonly body: Uint8Array;
-  /** `traceparent`, `tracestate`, `x-request-id`: what the call that caused it hands on. */
+  /**
+   * Context of the call that caused the event: `traceparent`, `tracestate`, `baggage`, `x-request-id`, `subject`. It survives
+   * retries, dead letters and re-drives.
+   */
   readonly context: Readonly<Record<string, string>>;
 }
 
@@ -30,28 +33,28 @@ export interface EnvelopeOptions {
   readonly encoding: EventEncoding;
 }
 
-/** What a header and an index take without trouble. */
-const LONGEST_KEY = 255;
+/** Fits into a header and an index. */
+const MAX_KEY_LENGTH = 255;
 /** RabbitMQ 4 refuses larger messages unless told otherwise. */
-const MOST_BYTES = 16 * 1024 * 1024;
+const MAX_BYTES = 16 * 1024 * 1024;
 
 /**
- * A new event, caused by the current call when there is one.
+ * Makes a new event, caused by the current call when there is one.
  *
- * @throws RangeError when the key is longer than 255 characters, or the encoded message larger than 16 MiB: the broker
- *   would never take it
+ * @throws RangeError when the key is longer than 255 characters, or the encoded message larger than 16 MiB, which is what
+ *   RabbitMQ 4 accepts
  */
 export function createEnvelope<Schema extends DescMessage>(
   type: EventType<Schema>,
   message: MessageInitShape<Schema>,
   { key = "", source, encoding }: EnvelopeOptions,
 ): EventEnvelope {
-  if (key.length > LONGEST_KEY)
-    throw new RangeError(`the key of ${type.name} is longer than ${LONGEST_KEY} characters`);
+  if (key.length > MAX_KEY_LENGTH)
+    throw new RangeError(`the key of ${type.name} is longer than ${MAX_KEY_LENGTH} characters`);
   const encoded = encodeEvent(type.schema, message, encoding);
-  if (encoded.body.length > MOST_BYTES) throw new RangeError(`${type.name} is larger than ${MOST_BYTES} bytes`);
+  if (encoded.body.length > MAX_BYTES) throw new RangeError(`${type.name} is larger than ${MAX_BYTES} bytes`);
   return {
-    id: createEventId(),
+    id: uuid(),
     type: type.name,
     source,
     timeMs: Date.now(),

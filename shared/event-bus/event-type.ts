@@ -1,15 +1,15 @@
 import { type DescMessage, getOption, hasOption } from "@bufbuild/protobuf";
 import { event } from "#gen/meridian/v1/events_pb.ts";
 
-/** What a proto message says of itself as an event, by its option `(meridian.v1.event)`. */
+/** An event declared in a proto by the message option `(meridian.v1.event)`. */
 export interface EventType<Schema extends DescMessage = DescMessage> {
   readonly schema: Schema;
   /** The message's full name, such as `order.v1.OrderPlaced`. */
   readonly name: string;
   readonly routingKey: string;
-  /** Whether it is a failure when no queue takes the event. */
+  /** Whether publishing fails when no queue takes the event. */
   readonly mustBeRouted: boolean;
-  /** What `type` says in bare JSON of older publishers; undefined when there were none. */
+  /** Value of `type` in the bare JSON of older publishers; undefined when there are none. */
   readonly jsonType: string | undefined;
 }
 
@@ -29,7 +29,8 @@ export function isEvent(schema: DescMessage): boolean {
 }
 
 function read(schema: DescMessage): EventType {
-  if (!isEvent(schema)) throw new TypeError(`${schema.typeName} is no event: it lacks the option (meridian.v1.event)`);
+  if (!isEvent(schema))
+    throw new TypeError(`${schema.typeName} is not an event: it lacks the option (meridian.v1.event)`);
   const { routingKey, mayBeUnrouted, jsonType } = getOption(schema, event);
   if (!ROUTING_KEY.test(routingKey)) {
     throw new TypeError(`${schema.typeName}: the routing key "${routingKey}" is not lower-case words between dots`);

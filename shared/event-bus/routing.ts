@@ -1,9 +1,9 @@
-/** How RabbitMQ's exchanges decide whether a message goes to a queue. */
+/** The exchange types of AMQP. */
 export type ExchangeType = "direct" | "fanout" | "topic" | "headers";
 
 /**
  * Whether a binding takes a routing key. In a topic pattern `*` stands for one word and `#` for any number of them. A
- * headers exchange without arguments takes all, as RabbitMQ has it.
+ * headers exchange without arguments takes every message, as in RabbitMQ.
  */
 export function takes(type: ExchangeType, bindingKey: string, routingKey: string): boolean {
   if (type === "fanout" || type === "headers") return true;

@@ -5,7 +5,7 @@ import { createValidator } from "@bufbuild/protovalidate";
 const validator = createValidator();
 
 /**
- * How a message breaks the protovalidate rules of its proto, in one line; undefined when it keeps them.
+ * Describes in one line how a message breaks the protovalidate rules of its proto; undefined when it keeps them.
  *
  * @throws CompilationError for rules that do not compile
  */

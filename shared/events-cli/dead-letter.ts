@@ -81,6 +81,7 @@ export function redriven(message: AsyncMessage, queue: string): ReturnType<typeo
 
 const OF_A_FAILURE: ReadonlySet<string> = new Set([
   HEADERS.attempt,
+  HEADERS.postponed,
   HEADERS.deadReason,
   HEADERS.deadError,
   HEADERS.deadAt,
