@@ -1,6 +1,6 @@
 import { sql } from "kysely";
 import type { Migration } from "#shared/database";
-import { inboxMigration, inboxUpgrade, outboxMigration } from "#shared/event-bus";
+import { inboxMigration, inboxUpgrade, outboxMigration, outboxUpgrade } from "#shared/event-bus";
 
 export const migrations: Readonly<Record<string, Migration>> = {
   "001_users": {
@@ -30,4 +30,5 @@ export const migrations: Readonly<Record<string, Migration>> = {
     },
   },
   "005_inbox_upgrade": inboxUpgrade,
+  "006_outbox_upgrade": outboxUpgrade,
 };

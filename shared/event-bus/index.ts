@@ -26,8 +26,10 @@ export {
 export { createInProcessBroker, type InProcessBroker } from "./in-process/broker.ts";
 export { createInbox, type Inbox, type InboxOptions } from "./inbox/inbox.ts";
 export { inboxMigration, inboxRetireV1, inboxUpgrade } from "./inbox/migration.ts";
-export { outboxMigration } from "./outbox/migration.ts";
-export { createOutbox, type Outbox, type OutboxOptions, type OutboxState } from "./outbox/outbox.ts";
+export { outboxMigration, outboxUpgrade } from "./outbox/migration.ts";
+export type { OutboxEvent, OutboxListOptions, OutboxOperations, WholeOutboxEvent } from "./outbox/operations.ts";
+export { type AddOptions, createOutbox, type Outbox, type OutboxOptions, type OutboxState } from "./outbox/outbox.ts";
+export type { OutboxEventState } from "./outbox/rows.ts";
 
 // @internal: what `#shared/events-cli` uses of this module. It may change in any version.
 

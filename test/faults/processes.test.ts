@@ -4,7 +4,6 @@ import assert from "node:assert/strict";
 import process from "node:process";
 import { after, test } from "node:test";
 import { fromBinary } from "@bufbuild/protobuf";
-import { sql } from "kysely";
 import { GreetedSchema } from "#gen/testing/v1/testing_events_pb.ts";
 import { until } from "#shared/testing";
 import { killPrograms } from "../support/service-process.ts";
@@ -78,23 +77,14 @@ test("7: of two relays one is paused past its lease: when it goes on its write i
   await shop.start();
   await consumer.start();
   await sellAll(shop, 20, "k");
-  const holder = async () => {
-    const { rows } = await sql<{ lease: string }>`select lease from outbox_shards where lease is not null`.execute(db);
-    return rows.map(({ lease }) => lease);
-  };
   const names = async () => (await delivered(db)).map(({ name }) => name);
 
   const paused = world.worker({ relay: true, pauseAt: "confirmed", pauseAfter: 5 }, { log: "warn" });
   await until("five to be delivered", async () => (await names()).length === 5, 30_000);
-  const [first] = await holder();
   const second = world.worker({ relay: true, pauseAt: "confirmed", pauseAfter: 10 }, { outbox: { leaseMs: 60_000 } });
   await until("the other to have got further", async () => (await names()).length === 10, 30_000);
-  const [taken] = await holder();
-  assert.ok(first !== undefined && taken !== undefined && first !== taken, "the other relay has the shard");
-
   process.kill(paused.pid!, "SIGCONT");
-  await paused.line(/another relay has the shard/);
-  assert.deepEqual(await holder(), [taken], "the lease is the other's still");
+  await paused.line(/a claim of the outbox is lost/);
   assert.equal((await shop.outbox.state()).pending, 20, "nothing was deleted");
   process.kill(second.pid!, "SIGCONT");
   await assertDeliveredOnce(db, 20);

@@ -1,148 +1,182 @@
-import { randomUUID } from "node:crypto";
-import { type QueryExecutorProvider, sql } from "kysely";
-import type { EventEnvelope } from "../envelope.ts";
+import type { QueryExecutorProvider } from "kysely";
+import { createShardHolding, type HeldShard, type ShardPick } from "./holding.ts";
+import { createMarks } from "./marks.ts";
+import { type ClaimedRow, type OutboxRow, type Outcome, selectEvent, toOutboxRow } from "./rows.ts";
+import { createSettle } from "./settle.ts";
+import { SHARDS } from "./shard.ts";
+import { outboxTables, queryOn } from "./tables.ts";
 
-/** The part of an outbox that one relay may publish for now. */
+/** A shard with something to publish, held for this relay alone. */
 export interface Claim {
   readonly shard: number;
-  /** Whoever claims the shard later has another: what this relay writes then is refused. */
-  readonly lease: string;
-  /** In the order in which they are to be published; at least one. */
+  /** The events that are to be published first, in their order. */
   readonly rows: readonly OutboxRow[];
+  /** Further events, besides those that were claimed and have no outcome yet, and the later ones of their keys. */
+  more(limit: number, unsettled: readonly OutboxRow[]): Promise<readonly OutboxRow[]>;
+  /** Writes outcomes. They take effect at the latest when the claim ends. */
+  settle(outcomes: readonly Outcome[]): Promise<void>;
+  /** Keeps the claim for another `leaseMs`. Rejects when it is lost: another relay may publish the same events by now. */
+  keepAlive(): Promise<void>;
 }
 
-export interface OutboxRow {
-  readonly id: bigint;
-  readonly attempts: number;
-  readonly envelope: EventEnvelope;
-}
-
-/** What became of a claim's rows. Those in neither list stay as they are. */
-export interface Results {
-  readonly published: readonly bigint[];
-  readonly failed: readonly { readonly id: bigint; readonly retryMs: number; readonly error: string }[];
-}
-
-/** Who may publish what, in the database's words. Each method is one statement. */
+/** Which relay may publish what. */
 export interface Claims {
-  /** The shard that has waited longest of those that are free and have something due; undefined when there is none. */
-  claim(limit: number, leaseMs: number): Promise<Claim | undefined>;
-  /** Whether nobody else has claimed the shard since. */
-  renew(claim: Claim, leaseMs: number): Promise<boolean>;
-  /** Writes the results and gives the shard back. False when another has claimed it since: nothing is written then. */
-  finish(claim: Claim, results: Results): Promise<boolean>;
-  /** How many events wait, counted up to 10 000. */
-  pending(): Promise<number>;
+  /**
+   * Runs the work with the next shard that is free and has something due. The shard is given back at the end.
+   *
+   * @param limit maximum number of events
+   * @param leaseMs time without a statement after which the claim of a process that has stalled or died is over
+   * @returns number of events that were claimed; undefined when there is no such shard
+   */
+  claim(limit: number, leaseMs: number, work: (claim: Claim) => Promise<void>): Promise<number | undefined>;
+  /** Keeps scans short. To be called about once a second while events pass. */
+  refresh(): Promise<void>;
+  /** Forgets what is known of the database. To be called after an outage. */
+  reset(): void;
+  /** For each shard, an id below which no event is left. */
+  readonly firstIds: readonly bigint[];
 }
 
-interface Row {
-  shard: number;
-  id: bigint;
-  key: string;
-  event_id: string;
-  type: string;
-  source: string;
-  time: Date;
-  routing_key: string;
-  must_be_routed: boolean;
-  content_type: string;
-  body: Uint8Array;
-  context: string;
-  attempts: number;
+/** Maximum size of the bodies of a claim; a larger one is claimed alone. */
+const MAX_BYTES = 8 * 1024 * 1024;
+/** Each write of a mark leaves a dead row in outbox_shards. After a restart the first scan reads up to so many dead rows. */
+const PERSIST_EVERY_IDS = 50_000n;
+
+interface Picked {
+  readonly shard: number;
+  readonly first: bigint;
+  readonly first_id: bigint;
+  readonly leased: boolean;
+  readonly due: boolean | null;
+  readonly fresh: boolean | null;
+  readonly beside_old: boolean;
 }
-
-const COUNT_LIMIT = 10_000;
-
-/** The keys of a shard that halt: one of their events has failed of late, and the others wait until it succeeds. */
-const halted = sql`
-  select array(select f.key from outbox f where f.shard = s.shard and f.not_before > now() and f.key <> '') as keys`;
-/** Events without a key wait for nobody. */
-const due = sql`o.shard = s.shard and (o.not_before is null or o.not_before <= now()) and o.key <> all(h.keys)`;
-/** What one claim may bring into memory, and one event at the least. */
-const MOST_BYTES = 8 * 1024 * 1024;
 
 export function createClaims(db: QueryExecutorProvider): Claims {
+  const tables = outboxTables(db);
+  const { outbox, deferred, shards } = tables;
+  const holding = createShardHolding(db, tables);
+  const marks = createMarks(tables);
+  const settle = createSettle(tables);
+  const refreshQuery = queryOn(db);
+  /** Where the next pick begins, so that each shard has its turn. */
+  let nextShard = 0;
+  /** Shards whose last claim was of deferred events: the next one is of others. */
+  const deferredLast = new Set<number>();
+
+  // `order by` names the index's columns, so that no other plan is tried.
+  const select = `
+    select s.shard, m.first, s.first_id, s.lease is not null as leased, w.due, w.fresh, (
+      select bool_or(x.lease_until > now() - interval '1 day') from ${shards} x
+    ) as beside_old
+    from ${shards} s
+    cross join lateral (select greatest(s.first_id, ($1::int8[])[s.shard + 1]) as first) m
+    cross join lateral (select (
+      select true from ${outbox} o where o.shard = s.shard and o.id >= m.first order by o.shard, o.id limit 1
+    ) as fresh, (
+      select true from ${deferred} d
+      where d.shard = s.shard and d.due >= to_timestamp($2::float8 / 1000) and d.due <= statement_timestamp()
+      order by d.shard, d.due limit 1
+    ) as due offset 0) w`;
+  const halted = (table: string) => `case when ${table}.key <> '' then (
+    select true from ${deferred} f where f.state = 'failed' and f.key <> '' and f.key = ${table}.key limit 1
+  ) end`;
+  const upToSize = (rows: string, order: string) => `
+    select r.* from (
+      select r.*, sum(octet_length(r.body)) over (order by ${order}) - octet_length(r.body) as bytes_before from (${rows}) r
+    ) r where r.bytes_before < ${MAX_BYTES} order by ${order}`;
+  // An earlier version keeps failed events in the table, and so does this one beside it.
+  const waits = "o.not_before > statement_timestamp()";
+  const notHaltedByOld = `
+    and (o.not_before is null or o.not_before <= statement_timestamp()) and o.key <> all(array(
+      select f.key from ${outbox} f where f.shard = $1 and f.not_before > statement_timestamp() and f.key <> ''
+    ))`;
+  const fetchFresh = (where: string) =>
+    upToSize(
+      `select 'pending' as state, ${selectEvent("o")}, ${halted("o")} as halted, case when ${waits} then
+        (extract(epoch from o.not_before - statement_timestamp()) * 1000)::float8 end as wait_ms
+      from ${outbox} o where o.shard = $1 and o.id >= $2 ${where} order by o.shard, o.id limit $3`,
+      "r.id",
+    );
+  const fetch = fetchFresh("");
+  const fetchBesideOld = fetchFresh(notHaltedByOld);
+  const except = "and o.id <> all($4::int8[]) and o.key <> all($5::text[])";
+  const fetchMore = fetchFresh(except);
+  const fetchMoreBesideOld = fetchFresh(`${except} ${notHaltedByOld}`);
+  // A key whose first event has just become due, and has not failed itself, is likely to go on: its others come with it.
+  const fetchDue = upToSize(
+    `with heads as materialized (
+      select d.id, d.key, d.state = 'failed' and d.attempts = 0 and d.key <> '' as goes_on,
+        case when d.state = 'delayed' then ${halted("d")} end as halted
+      from ${deferred} d
+      where d.shard = $1 and d.due >= to_timestamp($2::float8 / 1000) and d.due <= statement_timestamp()
+      order by d.shard, d.due limit $3
+    ), chosen as (
+      select h.id, h.halted, false as follows from heads h
+      union all
+      select b.id, null, true from heads h cross join lateral (
+        select b.id from ${deferred} b where b.state = 'behind' and b.key = h.key order by b.id limit $3
+      ) b where h.goes_on
+    )
+    select d.state, ${selectEvent("d")}, c.halted, null::float8 as wait_ms, c.follows
+    from (select * from chosen order by follows, id limit $3) c cross join lateral (
+      select * from ${deferred} d where d.id = c.id offset 0
+    ) d`,
+    "r.follows, r.id",
+  );
+
+  function claimOf(held: HeldShard<Picked>, rows: readonly OutboxRow[]): Claim {
+    const { shard, first, beside_old } = held.picked;
+    return {
+      shard,
+      rows,
+      async more(limit, unsettled) {
+        const ids = unsettled.map(({ id }) => String(id));
+        const keys = [...new Set(unsettled.map(({ envelope }) => envelope.key))].filter((key) => key !== "");
+        const text = beside_old ? fetchMoreBesideOld : fetchMore;
+        const more = await held.query<ClaimedRow>(text, [shard, String(first), limit, ids, keys]);
+        return more.map(toOutboxRow);
+      },
+      settle: (outcomes) => held.atomically((query) => settle(query, shard, outcomes, beside_old)),
+      keepAlive: held.keepAlive,
+    };
+  }
+
+  async function fetchRows({ picked, query }: HeldShard<Picked>, limit: number): Promise<readonly OutboxRow[]> {
+    const { shard, first, due, fresh, beside_old } = picked;
+    const takeDue = due === true && !(fresh === true && deferredLast.delete(shard));
+    if (takeDue) deferredLast.add(shard);
+    const rows = takeDue
+      ? await query<ClaimedRow>(fetchDue, [shard, marks.dueFromMs, limit])
+      : await query<ClaimedRow>(beside_old ? fetchBesideOld : fetch, [shard, String(first), limit]);
+    return rows.map(toOutboxRow);
+  }
+
   return {
-    async claim(limit, leaseMs) {
-      const lease = randomUUID();
-      // `lateral` with a limit: each shard's rows by the index, and no more of them than are wanted. As an `exists` the first
-      // would be a hash of the whole table.
-      const { rows } = await sql<Row>`
-        with free as (
-          select s.shard from outbox_shards s cross join lateral (${halted}) h
-          cross join lateral (select from outbox o where ${due} limit 1) o
-          where s.lease_until <= now()
-          order by s.lease_until
-          limit 1
-          for update of s skip locked
-        ), claimed as (
-          update outbox_shards s
-          set lease = ${lease}::uuid, lease_until = now() + ${leaseMs} * interval '1 millisecond'
-          from free where s.shard = free.shard
-          returning s.shard
-        )
-        select r.* from claimed s cross join lateral (${halted}) h cross join lateral (
-          select o.*, sum(octet_length(o.body)) over (order by o.id) - octet_length(o.body) as bytes_before
-          from (select o.* from outbox o where ${due} order by o.id limit ${limit}) o
-        ) r where r.bytes_before < ${MOST_BYTES} order by r.id`.execute(db);
-      const [first] = rows;
-      return first === undefined ? undefined : { shard: first.shard, lease, rows: rows.map(toOutboxRow) };
+    async claim(limit, leaseMs, work) {
+      const pick: ShardPick = {
+        select,
+        where: "(w.fresh or w.due)",
+        orderBy: `(s.shard + ${SHARDS} - $3) % ${SHARDS}`,
+        parameters: [marks.firstIds.map(String), marks.dueFromMs, nextShard],
+      };
+      let claimed = 0;
+      const found = await holding.hold<Picked>(pick, leaseMs, async (held) => {
+        const { shard, first, first_id, leased } = held.picked;
+        nextShard = (shard + 1) % SHARDS;
+        const rows = await fetchRows(held, limit);
+        claimed = rows.length;
+        // The earlier version's relay that held it has overrun its lease: what it still writes is to be refused.
+        if (leased) await held.query(`update ${shards} set lease = null where shard = $1`, [shard]);
+        if (first - first_id >= PERSIST_EVERY_IDS) {
+          await held.query(`update ${shards} set first_id = $2 where shard = $1`, [shard, String(first)]);
+        }
+        if (rows.length > 0) await work(claimOf(held, rows));
+      });
+      return found ? claimed : undefined;
     },
-
-    async renew({ shard, lease }, leaseMs) {
-      const { numAffectedRows } = await sql`
-        update outbox_shards set lease_until = now() + ${leaseMs} * interval '1 millisecond'
-        where shard = ${shard} and lease = ${lease}::uuid`.execute(db);
-      return numAffectedRows === 1n;
-    },
-
-    async finish({ shard, lease }, { published, failed }) {
-      const { rows } = await sql<{ held: boolean }>`
-        with held as (
-          update outbox_shards set lease = null, lease_until = now()
-          where shard = ${shard} and lease = ${lease}::uuid
-          returning shard
-        ), gone as (
-          delete from outbox o using held
-          where o.shard = held.shard and o.id = any(${published.map(String)}::bigint[])
-        ), postponed as (
-          update outbox o
-          set attempts = o.attempts + 1, last_error = f.error,
-              not_before = now() + f.retry_ms * interval '1 millisecond'
-          from held, unnest(
-            ${failed.map(({ id }) => String(id))}::bigint[],
-            ${failed.map(({ retryMs }) => Math.round(retryMs))}::int4[],
-            ${failed.map(({ error }) => error)}::text[]
-          ) as f (id, retry_ms, error)
-          where o.shard = held.shard and o.id = f.id
-        )
-        select exists (select from held) as held`.execute(db);
-      return rows[0]?.held === true;
-    },
-
-    async pending() {
-      const { rows } = await sql<{ count: bigint }>`
-        select count(*) as count from (select from outbox limit ${COUNT_LIMIT}) o`.execute(db);
-      return Number(rows[0]?.count ?? 0n);
-    },
-  };
-}
-
-function toOutboxRow(row: Row): OutboxRow {
-  return {
-    id: row.id,
-    attempts: row.attempts,
-    envelope: {
-      id: row.event_id,
-      type: row.type,
-      source: row.source,
-      timeMs: row.time.getTime(),
-      key: row.key,
-      routingKey: row.routing_key,
-      mustBeRouted: row.must_be_routed,
-      contentType: row.content_type,
-      body: row.body,
-      context: row.context === "" ? {} : (JSON.parse(row.context) as Record<string, string>),
-    },
+    refresh: () => marks.refresh(refreshQuery),
+    reset: marks.reset,
+    firstIds: marks.firstIds,
   };
 }

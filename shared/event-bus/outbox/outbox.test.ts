@@ -1,66 +1,16 @@
 import assert from "node:assert/strict";
-import { describe, type TestContext, test } from "node:test";
+import { describe, test } from "node:test";
 import { sql } from "kysely";
-import { GreetedSchema } from "#gen/testing/v1/testing_events_pb.ts";
 import { type CallContext, runInCall, startTrace } from "#shared/call-context";
-import type { Database } from "#shared/database";
-import { databaseForTest, postgresForTest, silent, until } from "#shared/testing";
+import { until } from "#shared/testing";
 import type { EventEnvelope } from "../envelope.ts";
 import { busUnavailable, refused, unroutable } from "../errors.ts";
-import { createClaims } from "./claims.ts";
-import { outboxMigration } from "./migration.ts";
-import { createOutbox, type Outbox, type OutboxOptions } from "./outbox.ts";
+import { engines, greet, hurryRetries, isEmpty, nameOf, openOn, outboxOn, scriptedBus } from "./test-support.ts";
 
-interface Tables {
-  outbox: { id: bigint; key: string; attempts: number; last_error: string | null; not_before: Date | null };
-  outbox_shards: { shard: number; lease: string | null; lease_until: Date };
-}
-
-/** A bus whose answers the test gives. */
-function scriptedBus(answer: (envelope: EventEnvelope) => Promise<void> | void = () => {}) {
-  const sent: EventEnvelope[] = [];
-  return {
-    sent,
-    async send(envelope: EventEnvelope) {
-      sent.push(envelope);
-      await answer(envelope);
-    },
-  };
-}
-
-const engines: Record<string, (t: TestContext) => Promise<{ url?: string } | undefined>> = {
-  PGlite: async () => ({}),
-  async PostgreSQL(t) {
-    const url = await postgresForTest(t);
-    return url === undefined ? undefined : { url };
-  },
-};
-
-for (const [engine, locate] of Object.entries(engines)) {
+for (const engine of Object.keys(engines)) {
   describe(`an outbox on ${engine}`, () => {
-    async function open(t: TestContext): Promise<Database<Tables> | undefined> {
-      const where = await locate(t);
-      return where && databaseForTest<Tables>(t, { migrations: { "001_outbox": outboxMigration }, ...where });
-    }
-
-    function outboxOn(
-      t: TestContext,
-      { db }: Database<Tables>,
-      bus: OutboxOptions["bus"],
-      options: Partial<OutboxOptions> = {},
-    ) {
-      const config = { encoding: "protobuf" } as const;
-      const outbox = createOutbox({ db, bus, config, source: "test", logger: silent, pollMs: 20, ...options });
-      t.after(() => outbox.stop(AbortSignal.abort()));
-      return outbox;
-    }
-
-    const greet = (outbox: Outbox, db: Database<Tables>["db"], name: string, key?: string) =>
-      outbox.add(db, GreetedSchema, { name, message: "" }, key === undefined ? {} : { key });
-    const isEmpty = (outbox: Outbox) => async () => (await outbox.state()).pending === 0;
-
     test("publishes what is committed, as it was added, and forgets it", async (t) => {
-      const database = await open(t);
+      const database = await openOn(engine, t);
       if (database === undefined) return;
       const bus = scriptedBus();
       const outbox = outboxOn(t, database, bus);
@@ -71,10 +21,12 @@ for (const [engine, locate] of Object.entries(engines)) {
         trace: startTrace(),
         signal: new AbortController().signal,
       };
-      await runInCall(call, () => database.db.transaction().execute((tx) => greet(outbox, tx, "Ada", "k")));
+      await runInCall(call, () => database.db.transaction().execute((tx) => greet(outbox, tx, "Ada", { key: "k" })));
       await until("the outbox to be empty", isEmpty(outbox));
       assert.equal(bus.sent.length, 1);
-      const [{ type, source, key, routingKey, mustBeRouted, contentType, context }] = bus.sent as [EventEnvelope];
+      const [{ type, source, key, routingKey, mustBeRouted, contentType, context, timeMs }] = bus.sent as [
+        EventEnvelope,
+      ];
       assert.deepEqual(
         { type, source, key, routingKey, mustBeRouted, contentType },
         {
@@ -86,13 +38,16 @@ for (const [engine, locate] of Object.entries(engines)) {
           contentType: "application/protobuf",
         },
       );
+      assert.ok(Math.abs(Date.now() - timeMs) < 60_000);
       assert.equal(context["x-request-id"], "r1");
       assert.ok(context["traceparent"]?.includes(call.trace.traceId));
-      assert.deepEqual(await outbox.state(), { pending: 0, published: 1, failed: 0 });
+      const { oldestMs, ...state } = await outbox.state();
+      assert.equal(oldestMs, 0);
+      assert.deepEqual(state, { pending: 0, delayed: 0, failed: 0, parked: 0, published: 1, failedAttempts: 0 });
     });
 
     test("publishes nothing of a transaction that is rolled back", async (t) => {
-      const database = await open(t);
+      const database = await openOn(engine, t);
       if (database === undefined) return;
       const bus = scriptedBus();
       const outbox = outboxOn(t, database, bus);
@@ -105,83 +60,95 @@ for (const [engine, locate] of Object.entries(engines)) {
       await assert.rejects(rolledBack, failure);
       await greet(outbox, database.db, "after");
       await until("the outbox to be empty", isEmpty(outbox));
-      assert.equal(bus.sent.length, 1);
+      assert.deepEqual(bus.names(), ["after"]);
     });
 
     test("keeps the order of each key over several relays whose bus refuses at random", async (t) => {
-      const database = await open(t);
+      const database = await openOn(engine, t);
       if (database === undefined) return;
       const accepted = new Map<string, string[]>();
       let calls = 0;
-      let inFlight = 0;
-      const bus = scriptedBus(async ({ id, key }) => {
-        assert.ok(++inFlight > 0);
+      const bus = scriptedBus(async (envelope) => {
         await new Promise((resolve) => setImmediate(resolve));
-        inFlight--;
         if (++calls % 7 === 0) throw refused("the queue is full");
-        accepted.set(key, [...(accepted.get(key) ?? []), id]);
+        accepted.set(envelope.key, [...(accepted.get(envelope.key) ?? []), nameOf(envelope)]);
       });
       const relays = Array.from({ length: 3 }, () => outboxOn(t, database, bus, { batchSize: 10 }));
-      const added = new Map<string, bigint[]>();
-      for (let n = 0; n < 150; n++) await greet(relays[n % 3]!, database.db, `n${n}`, `key${n % 5}`);
-      const rows = await sql<{ id: bigint; key: string; event_id: string }>`
-        select id, key, event_id from outbox order by id`.execute(database.db);
-      for (const { key, id } of rows.rows) added.set(key, [...(added.get(key) ?? []), id]);
+      const expected = new Map<string, string[]>();
+      const add = async (n: number) => {
+        const key = `key${n % 5}`;
+        await greet(relays[n % 3]!, database.db, `n${n}`, { key });
+        expected.set(key, [...(expected.get(key) ?? []), `n${n}`]);
+      };
+      for (let n = 0; n < 100; n++) await add(n);
+      hurryRetries(t, database);
       for (const relay of relays) relay.start();
-      // What was refused may go again at once: the test's clock is not the database's.
-      const hurry = setInterval(
-        () =>
-          void sql`update outbox set not_before = now() where not_before > now()`.execute(database.db).catch(() => {}),
-        25,
-      );
-      t.after(() => clearInterval(hurry));
+      for (let n = 100; n < 150; n++) await add(n);
       await until("the outbox to be empty", isEmpty(relays[0]!), 30_000);
-      clearInterval(hurry);
-      for (const key of added.keys()) {
-        const expected = rows.rows.filter((row) => row.key === key).map(({ event_id }) => event_id);
-        assert.deepEqual([...new Set(accepted.get(key))], expected, key);
-      }
-      assert.equal([...accepted.values()].flat().length, 150, "nothing is published twice");
+      assert.deepEqual(accepted, expected);
     });
 
     test("holds a key back behind its failed event, and no other key", async (t) => {
-      const database = await open(t);
+      const database = await openOn(engine, t);
       if (database === undefined) return;
+      let routed = false;
       const bus = scriptedBus(({ key }) => {
-        if (key === "bad") throw unroutable("testing.greeted");
+        if (key === "bad" && !routed) throw unroutable("user.greeted");
       });
       const outbox = outboxOn(t, database, bus, { pollMs: 10 });
-      for (const name of ["1", "2"]) await greet(outbox, database.db, name, "bad");
-      for (const name of ["1", "2", "3"]) await greet(outbox, database.db, name, "good");
+      const names = ["1", "2", "3"];
+      for (const name of names) await greet(outbox, database.db, name, { key: "bad" });
+      for (const name of names) await greet(outbox, database.db, name, { key: "good" });
       outbox.start();
-      await until("the good to be gone", async () => (await outbox.state()).pending === 2);
-      const rows = await database.db.selectFrom("outbox").select(["attempts", "last_error"]).orderBy("id").execute();
-      assert.equal(rows[0]?.last_error, "EVENT_UNROUTABLE");
-      assert.ok(rows[0]!.attempts >= 1);
-      assert.equal(rows[1]?.attempts, 0);
+      await until("the good to be gone", async () => (await outbox.state()).pending === 3);
+      await greet(outbox, database.db, "4", { key: "bad" });
+      await until("the late one to be behind", async () => (await outbox.list({ state: "behind" })).length === 3);
+      const listed = await outbox.list();
+      assert.deepEqual(
+        listed.map(({ state, key }) => [state, key]),
+        [
+          ["failed", "bad"],
+          ["behind", "bad"],
+          ["behind", "bad"],
+          ["behind", "bad"],
+        ],
+      );
+      assert.equal(listed[0]?.lastError, "EVENT_UNROUTABLE");
+      assert.ok(listed[0].attempts >= 1);
       assert.equal(bus.sent.filter(({ key }) => key === "good").length, 3);
-      assert.equal(new Set(bus.sent.filter(({ key }) => key === "bad").map(({ id }) => id)).size, 1);
+      assert.deepEqual(new Set(bus.sent.filter(({ key }) => key === "bad").map(nameOf)), new Set(["1"]));
+      const { failed, failedAttempts } = await outbox.state();
+      assert.equal(failed, 1);
+      assert.ok(failedAttempts >= 1);
+      routed = true;
+      hurryRetries(t, database);
+      await until("the outbox to be empty", isEmpty(outbox));
+      const bad = bus.sent.filter(({ key }) => key === "bad").map(nameOf);
+      assert.deepEqual(bad.slice(-4), ["1", "2", "3", "4"]);
+      await greet(outbox, database.db, "5", { key: "bad" });
+      await until("the key to go on", () => bus.names().at(-1) === "5");
     });
 
     test("spends no attempt on a bus that cannot be reached, and goes on when it is back", async (t) => {
-      const database = await open(t);
+      const database = await openOn(engine, t);
       if (database === undefined) return;
       let away = true;
       const bus = scriptedBus(() => {
         if (away) throw busUnavailable("away");
       });
       const outbox = outboxOn(t, database, bus);
-      await greet(outbox, database.db, "Ada", "k");
+      await greet(outbox, database.db, "Ada", { key: "k" });
       outbox.start();
       await until("some attempts", () => bus.sent.length >= 3);
-      const [row] = await database.db.selectFrom("outbox").select(["attempts", "not_before"]).execute();
-      assert.deepEqual(row, { attempts: 0, not_before: null });
+      const [event] = await outbox.list();
+      assert.deepEqual([event?.state, event?.attempts, event?.lastError], ["pending", 0, undefined]);
       away = false;
       await until("the outbox to be empty", isEmpty(outbox));
+      assert.equal((await outbox.state()).failedAttempts, 0);
     });
 
     test("delivers what another process has added, without a nudge", async (t) => {
-      const database = await open(t);
+      const database = await openOn(engine, t);
       if (database === undefined) return;
       const bus = scriptedBus();
       const outbox = outboxOn(t, database, bus);
@@ -191,95 +158,107 @@ for (const [engine, locate] of Object.entries(engines)) {
       assert.equal(bus.sent.length, 1);
     });
 
-    test("does not let a relay that has stalled write over the one that took its shard", async (t) => {
-      const database = await open(t);
-      if (database === undefined) return;
-      const outbox = outboxOn(t, database, scriptedBus());
-      await greet(outbox, database.db, "Ada", "k");
-      const claims = createClaims(database.db);
-      const stalled = await claims.claim(10, 10_000);
-      assert.ok(stalled);
-      assert.equal(await claims.claim(10, 10_000), undefined, "one at a time");
-      await database.db
-        .updateTable("outbox_shards")
-        .set({ lease_until: new Date(0) })
-        .where("shard", "=", stalled.shard)
-        .execute();
-      const second = await claims.claim(10, 10_000);
-      assert.deepEqual(
-        second?.rows.map(({ id }) => id),
-        stalled.rows.map(({ id }) => id),
-      );
-      const results = { published: stalled.rows.map(({ id }) => id), failed: [] };
-      assert.equal(await claims.renew(stalled, 10_000), false);
-      assert.equal(await claims.finish(stalled, results), false);
-      assert.equal(await claims.pending(), 1);
-      assert.equal(await claims.renew(second!, 10_000), true);
-      assert.equal(await claims.finish(second!, results), true);
-      assert.equal(await claims.pending(), 0);
-    });
-
     test("keeps its claim for as long as its bus takes", async (t) => {
-      const database = await open(t);
+      const database = await openOn(engine, t);
       if (database === undefined) return;
       const { promise, resolve } = Promise.withResolvers<void>();
       const slow = scriptedBus(() => promise);
-      const outbox = outboxOn(t, database, slow, { leaseMs: 150 });
-      await greet(outbox, database.db, "Ada", "k");
+      const outbox = outboxOn(t, database, slow, { leaseMs: 300 });
+      await greet(outbox, database.db, "Ada", { key: "k" });
       outbox.start();
       await until("the event to be under way", () => slow.sent.length === 1);
       const other = scriptedBus();
-      const second = outboxOn(t, database, other, { leaseMs: 150 });
+      const second = outboxOn(t, database, other, { leaseMs: 300 });
       second.start();
-      const leases = new Set<string>();
-      await until("the lease to be renewed twice", async () => {
-        const rows = await database.db
-          .selectFrom("outbox_shards")
-          .select("lease_until")
-          .where("lease", "is not", null)
-          .execute();
-        for (const row of rows) leases.add(row.lease_until.toISOString());
-        return leases.size >= 3;
-      });
+      await new Promise((done) => setTimeout(done, 1_000));
       resolve();
       await until("the outbox to be empty", isEmpty(outbox));
       assert.deepEqual([slow.sent.length, other.sent.length], [1, 0]);
     });
 
-    test("gives back at a stop what it has not published", async (t) => {
-      const database = await open(t);
+    test("an event that takes long keeps nothing waiting but its key", async (t) => {
+      const database = await openOn(engine, t);
       if (database === undefined) return;
-      const bus = {
-        send: (_: EventEnvelope, signal?: AbortSignal) =>
-          new Promise<void>((_resolve, reject) => signal?.addEventListener("abort", () => reject(signal.reason))),
-      };
-      const outbox = outboxOn(t, database, bus);
-      await greet(outbox, database.db, "Ada", "k");
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const bus = scriptedBus((envelope) => (nameOf(envelope) === "slow" ? promise : undefined));
+      const outbox = outboxOn(t, database, bus, { lanes: 1, pollMs: 10 });
+      await greet(outbox, database.db, "slow", { key: "a" });
       outbox.start();
-      const claims = createClaims(database.db);
-      await until("the shard to be claimed", async () => (await claims.claim(1, 1)) === undefined);
+      await until("it to be under way", () => bus.sent.length === 1);
+      await greet(outbox, database.db, "behind it", { key: "a" });
+      const others = Array.from({ length: 64 }, (_, n) => `other ${n}`);
+      for (const name of others) await greet(outbox, database.db, name, { key: name });
+      await until("the others to be published", () => bus.sent.length === 65, 10_000);
+      await greet(outbox, database.db, "late");
+      await until("a later one to be published", () => bus.sent.length === 66, 10_000);
+      resolve();
+      await until("the outbox to be empty", isEmpty(outbox));
+      const names = bus.names();
+      assert.equal(names.length, 67, "nothing is sent twice");
+      assert.equal(names.at(-1), "behind it");
+    });
+
+    test("gives back at a stop what it has not published", async (t) => {
+      const database = await openOn(engine, t);
+      if (database === undefined) return;
+      const bus = scriptedBus(
+        (_, signal) =>
+          new Promise<void>((_resolve, reject) => signal?.addEventListener("abort", () => reject(signal.reason))),
+      );
+      const outbox = outboxOn(t, database, bus);
+      await greet(outbox, database.db, "Ada", { key: "k" });
+      outbox.start();
+      await until("the event to be under way", () => bus.sent.length === 1);
       await outbox.stop(AbortSignal.abort());
-      await until("the shard to be free", async () => (await claims.claim(1, 10_000)) !== undefined);
-      const [row] = await database.db.selectFrom("outbox").select(["attempts", "not_before"]).execute();
-      assert.deepEqual(row, { attempts: 0, not_before: null });
+      const other = scriptedBus();
+      const second = outboxOn(t, database, other);
+      second.start();
+      await until("the other to publish it", () => other.sent.length === 1);
+      assert.equal((await second.state()).failedAttempts, 0);
     });
 
     test("delivers what a slow transaction has put in before the others", async (t) => {
-      const database = await open(t);
+      const database = await openOn(engine, t);
       if (database === undefined || engine === "PGlite") return;
       const bus = scriptedBus();
       const outbox = outboxOn(t, database, bus);
       outbox.start();
       const { promise, resolve } = Promise.withResolvers<void>();
       const slow = database.db.transaction().execute(async (tx) => {
-        await greet(outbox, tx, "slow");
+        await greet(outbox, tx, "slow", { key: "k" });
         await promise;
       });
-      await greet(outbox, database.db, "quick");
-      await until("the quick one to be published", () => bus.sent.length === 1);
+      // For longer than marks take to move.
+      for (let n = 0; n < 25; n++) {
+        await greet(outbox, database.db, `quick ${n}`, { key: "k" });
+        await new Promise((done) => setTimeout(done, 100));
+      }
+      await until("the quick ones to be published", () => bus.sent.length === 25);
       resolve();
       await slow;
-      await until("the slow one to be published", () => bus.sent.length === 2);
+      await until("the slow one to be published", () => bus.sent.length === 26);
+    });
+
+    test("a relay that has stalled loses its claim, and what it writes then is refused", async (t) => {
+      const database = await openOn(engine, t);
+      if (database === undefined || engine === "PGlite") return;
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const stalled = scriptedBus(() => promise);
+      const first = outboxOn(t, database, stalled, { leaseMs: 10_000 });
+      await greet(first, database.db, "1", { key: "k" });
+      await greet(first, database.db, "2", { key: "k" });
+      first.start();
+      await until("it to be under way", () => stalled.sent.length === 1);
+      await sql`
+        select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and state = 'idle in transaction'`.execute(database.db);
+      const bus = scriptedBus();
+      const second = outboxOn(t, database, bus);
+      second.start();
+      await until("the other to have published", () => bus.sent.length === 2);
+      resolve();
+      await until("the outbox to be empty", isEmpty(first));
+      assert.deepEqual(bus.names(), ["1", "2"]);
     });
   });
 }

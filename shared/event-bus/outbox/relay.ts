@@ -1,170 +1,207 @@
-import { setTimeout as delay } from "node:timers/promises";
 import { isOutage } from "#shared/database";
-import type { Logger } from "#shared/logging";
-import { bounded } from "#shared/timing";
+import { createLogThrottle, type Logger } from "#shared/logging";
+import { bounded, createBackoff, sleep } from "#shared/timing";
 import type { EventBus } from "../bus.ts";
-import { isBusOutage } from "../errors.ts";
-import type { Claim, Claims, OutboxRow, Results } from "./claims.ts";
+import { createBatch } from "./batch.ts";
+import type { Claim, Claims } from "./claims.ts";
+import type { Outcome } from "./rows.ts";
+import { SHARDS } from "./shard.ts";
 import { createWakeUp } from "./wake-up.ts";
 
 /** Publishes what is in an outbox, and takes out what is confirmed. Several may work on one outbox, in any process. */
 export interface Relay {
   start(): void;
-  /** There is something new. */
+  /** Says that there is something new. */
   nudge(): void;
-  /** Gives back what it has not published. */
+  /** Waits for confirmations, up to 5 s, and leaves the rest in the outbox. */
   stop(signal?: AbortSignal): Promise<void>;
   /** Since the start. */
-  readonly counts: { readonly published: number; readonly failed: number };
+  readonly counts: { readonly published: number; readonly failedAttempts: number };
 }
 
 export interface RelayOptions {
   readonly claims: Claims;
   readonly bus: Pick<EventBus, "send">;
   readonly logger: Logger;
-  /** At once, each with a shard of its own: while one waits for the database, another publishes. */
+  /** Number of claims at a time, each with a shard of its own: while one waits for the database, another publishes. */
   readonly lanes: number;
-  /** The most events of one claim. */
+  /** Maximum number of events of one claim. */
   readonly batchSize: number;
-  /** The longest wait for what nobody has nudged about: another process's events, and failures to try again. */
+  /** Time after which a relay that has nothing to do looks for what other processes have added, and what has become due. */
   readonly pollMs: number;
-  /** After so long a relay that has stalled or died is without its shard. */
+  /** Time after which a relay that has stalled or died is without its shard. */
   readonly leaseMs: number;
 }
 
 const FIRST_PAUSE_MS = 50;
-const LONGEST_PAUSE_MS = 2_000;
-const FIRST_RETRY_MS = 500;
-const LONGEST_RETRY_MS = 60_000;
+const MAX_PAUSE_MS = 2_000;
 /** How long a stop waits for confirmations before it gives the rest up. */
 const STOP_MS = 5_000;
+/** Events that take longer do not keep the others of their shard waiting. */
+const ROUND_MS = 1_000;
+/** After this time a claim takes no further events, so that its outcomes are committed. */
+const MAX_CLAIM_MS = 10_000;
+/** Claims that are slow at a time without taking a lane from the others. Each holds a connection. */
+const MAX_SLOW = 2;
+const REFRESH_MS = 1_000;
+const IDLE_REFRESH_MS = 30_000;
 
 export function createRelay(options: RelayOptions): Relay {
   const { claims, bus, logger, lanes, batchSize, pollMs, leaseMs } = options;
+  const log = createLogThrottle(logger);
   const stopping = new AbortController();
   /** Ends what is being published. */
   const hurry = new AbortController();
   const wakeUp = createWakeUp(stopping.signal);
-  const counts = { published: 0, failed: 0 };
-  let running: Promise<void> | undefined;
+  const counts = { published: 0, failedAttempts: 0 };
+  const running = new Set<Promise<void>>();
+  let started = false;
   let stopped: Promise<void> | undefined;
+  let slow = 0;
+  let refreshedAt = Number.NEGATIVE_INFINITY;
+  let passed = true;
 
-  /** Only one of them polls: what it finds wakes the others. */
-  async function runLane(polls: boolean): Promise<void> {
-    let outages = 0;
-    let told: string | undefined;
-    while (!stopping.signal.aborted) {
+  /** @param polls one lane polls: what it finds wakes the others */
+  async function runLane(polls: boolean, goesOn: () => boolean): Promise<void> {
+    const backoff = createBackoff({ initialMs: FIRST_PAUSE_MS, maxMs: MAX_PAUSE_MS });
+    /** Claims in a row without an event that may be published. */
+    let fruitless = 0;
+    while (!stopping.signal.aborted && goesOn()) {
       try {
-        const claim = await claims.claim(batchSize, leaseMs);
-        if (claim === undefined) await wakeUp.wait(polls ? pollMs * (1 - Math.random() / 5) : undefined);
+        await refreshWhenDue();
+        let outage: unknown;
+        const claimed = await claims.claim(batchSize, leaseMs, async (claim) => {
+          outage = await publish(claim);
+        });
+        fruitless = claimed === 0 ? fruitless + 1 : 0;
+        if (claimed === undefined || fruitless === SHARDS) {
+          fruitless = 0;
+          await wakeUp.wait(polls ? pollMs * (1 - Math.random() / 5) : undefined);
+        } else if (outage === undefined) backoff.reset();
         else {
-          const outage = await relay(claim);
-          if (outage === undefined) outages = 0;
-          else {
-            if (outages === 0) logger.warn({ err: outage }, "events wait in the outbox for the broker");
-            await pause(outages++);
-          }
+          log.warn("bus away", { err: outage }, "events wait in the outbox for the broker");
+          await sleep(backoff.next(), stopping.signal);
         }
       } catch (err) {
         if (stopping.signal.aborted) return;
-        // That the database is away, as it is until it has been migrated, is the database's to tell. Anything else, such as
-        // tables that are not there, is told once.
-        if (!isOutage(err) && String(err) !== told) {
-          told = String(err);
-          logger.error({ err }, "the outbox cannot be read");
-        }
-        await pause(outages++);
+        if (isOutage(err)) claims.reset();
+        // That the database is away is logged by the database.
+        else log.error(`unreadable: ${err}`, { err }, "the outbox cannot be read");
+        await sleep(backoff.next(), stopping.signal);
       }
     }
+    // The nudge that ended its wait is for another.
+    wakeUp.nudge();
+  }
+
+  async function refreshWhenDue(): Promise<void> {
+    const now = performance.now();
+    if (now - refreshedAt < (passed ? REFRESH_MS : IDLE_REFRESH_MS)) return;
+    refreshedAt = now;
+    passed = false;
+    await claims.refresh();
+  }
+
+  function startLane(polls: boolean, goesOn: () => boolean): void {
+    const lane = runLane(polls, goesOn).finally(() => running.delete(lane));
+    running.add(lane);
   }
 
   /** @returns why the bus could not be reached, if it could not */
-  async function relay(claim: Claim): Promise<unknown> {
+  async function publish(claim: Claim): Promise<unknown> {
     // There may be more than this claim, for another lane.
     wakeUp.nudge();
-    const batch = new AbortController();
-    const giveUp = AbortSignal.any([batch.signal, hurry.signal]);
-    const lost = keepLease(claim, batch);
-    const results = { published: [] as bigint[], failed: [] as Results["failed"][number][] };
-    let outage: unknown;
-    await Promise.all(
-      byKey(claim.rows).map(async (rows) => {
-        for (const row of rows) {
-          if (giveUp.aborted || outage !== undefined || stopping.signal.aborted) return;
-          try {
-            await bus.send(row.envelope, giveUp);
-            results.published.push(row.id);
-          } catch (error) {
-            // No answer is no attempt. The later ones of the key wait for this one either way.
-            if (giveUp.aborted) return;
-            if (isBusOutage(error)) outage = error;
-            else results.failed.push({ id: row.id, retryMs: retryMs(row.attempts), error: reasonOf(error) });
-            return;
-          }
-        }
-      }),
+    passed = true;
+    const began = performance.now();
+    let heldUntil = began + leaseMs;
+    const lost = new AbortController();
+    const isHeld = () => performance.now() < heldUntil;
+    const batch = createBatch(
+      bus,
+      () => isHeld() && !stopping.signal.aborted,
+      AbortSignal.any([lost.signal, hurry.signal]),
     );
-    clearInterval(lost);
-    await finish(claim, results);
-    return outage;
-  }
+    let addsLane = false;
 
-  /** A claim may take longer than its lease, as long as this process lives. */
-  function keepLease(claim: Claim, batch: AbortController): NodeJS.Timeout {
-    let heldUntil = performance.now() + leaseMs;
-    return setInterval(() => {
+    /** Extends the claim by what any statement in it does. */
+    async function holding<T>(statement: Promise<T>): Promise<T> {
       const asked = performance.now();
-      // Whatever the database says, or does not: by now another may have it.
-      if (asked > heldUntil) batch.abort(new Error("the lease has run out"));
-      claims.renew(claim, leaseMs).then(
-        (held) => {
-          if (held) heldUntil = asked + leaseMs;
-          else batch.abort(new Error("another relay has the shard"));
-        },
-        (err: unknown) => logger.warn({ err, shard: claim.shard }, "a lease of the outbox cannot be renewed"),
-      );
-    }, leaseMs / 3);
+      const result = await statement;
+      heldUntil = asked + leaseMs;
+      return result;
+    }
+
+    batch.add(claim.rows);
+    try {
+      for (;;) {
+        const { kind } = await bounded(batch.done(), Math.min(ROUND_MS, leaseMs / 3));
+        const outcomes = batch.drain();
+        if (kind !== "overran") {
+          await settle(claim, outcomes);
+          return batch.outage;
+        }
+        await holding(outcomes.length === 0 ? claim.keepAlive() : settle(claim, outcomes));
+        const age = performance.now() - began;
+        if (age < ROUND_MS || age > MAX_CLAIM_MS || batch.outage !== undefined || stopping.signal.aborted) continue;
+        if (!addsLane && slow < MAX_SLOW) {
+          addsLane = true;
+          slow++;
+          startLane(true, () => addsLane);
+        }
+        const { unsettled } = batch;
+        const room = batchSize - unsettled.length;
+        if (room > 0) batch.add(await holding(claim.more(room, unsettled)));
+      }
+    } catch (error) {
+      lost.abort(error);
+      const fields = { err: error, shard: claim.shard };
+      log.warn("claim lost", fields, "a claim of the outbox is lost: what it has published is published again");
+      throw error;
+    } finally {
+      if (addsLane) slow--;
+      addsLane = false;
+    }
   }
 
-  async function finish(claim: Claim, results: Results): Promise<void> {
-    const { published, failed } = results;
-    counts.published += published.length;
-    counts.failed += failed.length;
-    for (const { id, error, retryMs: ms } of failed) {
-      const { type, id: eventId, routingKey } = claim.rows.find((row) => row.id === id)?.envelope ?? {};
-      const event = { event_type: type, event_id: eventId, routing_key: routingKey };
-      logger.warn({ ...event, error, retry_ms: Math.round(ms) }, "event not published, to be tried again");
-    }
-    for (let failures = 0; ; failures++) {
-      try {
-        const held = await claims.finish(claim, results);
-        if (!held) logger.warn({ shard: claim.shard }, "another relay has the shard: its events are published twice");
-        return;
-      } catch (err) {
-        // Without this they would be published again when the lease is over.
-        if (failures === 5 || stopping.signal.aborted) throw err;
-        await pause(failures);
+  async function settle(claim: Claim, outcomes: readonly Outcome[]): Promise<void> {
+    if (outcomes.length > 0) await claim.settle(outcomes);
+    for (const outcome of outcomes) {
+      if (outcome.kind === "published") counts.published++;
+      else if (outcome.kind === "failed" || outcome.kind === "parked") {
+        counts.failedAttempts++;
+        tell(outcome);
       }
     }
   }
 
-  async function pause(failures: number): Promise<void> {
-    const ms = Math.min(FIRST_PAUSE_MS * 2 ** Math.min(failures, 10), LONGEST_PAUSE_MS);
-    await delay(ms * (1 - Math.random() / 5), undefined, { signal: stopping.signal }).catch(() => {});
+  function tell(outcome: Extract<Outcome, { error: string }>): void {
+    const { kind, error, row } = outcome;
+    const { type, id, routingKey } = row.envelope;
+    const fields = { event_type: type, event_id: id, routing_key: routingKey, error };
+    if (kind === "parked")
+      log.error(`parked: ${error}`, fields, "event parked in the outbox, for an operator to decide");
+    else {
+      const retry_ms = Math.round(outcome.retryMs);
+      log.warn(`failed: ${error}`, { ...fields, retry_ms }, "event not published, to be tried again");
+    }
   }
 
   async function stop(signal: AbortSignal | undefined): Promise<void> {
     stopping.abort();
-    if (running === undefined) return;
-    const { kind } = await bounded(running, STOP_MS, signal);
-    if (kind !== "overran") return;
-    hurry.abort(new Error("the relay is stopped"));
-    await bounded(running, STOP_MS, signal);
+    const ended = Promise.all(running).then(() => {});
+    const { kind } = await bounded(ended, STOP_MS, signal);
+    if (kind === "overran") {
+      hurry.abort(new Error("the relay is stopped"));
+      await bounded(ended, STOP_MS, signal);
+    }
+    log.flush();
   }
 
   return {
     start() {
-      running ??= Promise.all(Array.from({ length: lanes }, (_, lane) => runLane(lane === 0))).then(() => {});
+      if (started) return;
+      started = true;
+      for (let lane = 0; lane < lanes; lane++) startLane(lane === 0, () => true);
     },
     nudge: () => wakeUp.nudge(),
     stop(signal) {
@@ -173,28 +210,4 @@ export function createRelay(options: RelayOptions): Relay {
     },
     counts,
   };
-}
-
-/** Each key's rows in order; a row without a key alone. */
-function byKey(rows: readonly OutboxRow[]): OutboxRow[][] {
-  const groups = new Map<string, OutboxRow[]>();
-  const alone: OutboxRow[][] = [];
-  for (const row of rows) {
-    const { key } = row.envelope;
-    const group = key === "" ? undefined : groups.get(key);
-    if (group !== undefined) group.push(row);
-    else if (key === "") alone.push([row]);
-    else groups.set(key, [row]);
-  }
-  return [...groups.values(), ...alone];
-}
-
-/** Doubles from half a second to a minute, less up to a fifth. */
-function retryMs(attempts: number): number {
-  return Math.min(FIRST_RETRY_MS * 2 ** Math.min(attempts, 20), LONGEST_RETRY_MS) * (1 - Math.random() / 5);
-}
-
-function reasonOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  return "reason" in error ? String(error.reason) : error.message;
 }

@@ -1,0 +1,121 @@
+import { EVENT_COLUMNS, type OutboxEventState, type Outcome } from "./rows.ts";
+import type { OutboxTableNames, Query } from "./tables.ts";
+
+/** What becomes of an event that stays in the outbox. */
+interface Change {
+  readonly id: bigint;
+  readonly state: OutboxEventState;
+  readonly attempts: number;
+  /** Time until it is due, in ms; only where the state has one. */
+  readonly dueInMs: number;
+  /** Empty: the error stays as it was. */
+  readonly error: string;
+}
+
+/** A relation `change` of the parameters from `first` on. */
+function changesFrom(first: number): string {
+  const types = ["int8", "text", "int4", "float8", "text"];
+  const arrays = types.map((type, index) => `$${first + index}::${type}[]`);
+  return `unnest(${arrays.join(", ")}) as change (id, state, attempts, due_in_ms, error)`;
+}
+
+function parametersOf(changes: readonly Change[]): unknown[] {
+  return [
+    changes.map(({ id }) => String(id)),
+    changes.map(({ state }) => state),
+    changes.map(({ attempts }) => attempts),
+    changes.map(({ dueInMs }) => dueInMs),
+    changes.map(({ error }) => error),
+  ];
+}
+
+const HAS_DUE = "state in ('delayed', 'failed')";
+const DUE_AT = "clock_timestamp() + change.due_in_ms * interval '1 millisecond'";
+
+/**
+ * Writes what came of a shard's events. To be called while the shard is held.
+ *
+ * @param besideOld an earlier version of the relay may work on the same tables
+ */
+export type Settle = (query: Query, shard: number, outcomes: readonly Outcome[], besideOld: boolean) => Promise<void>;
+
+export function createSettle(tables: OutboxTableNames): Settle {
+  const { outbox, deferred } = tables;
+
+  /** As the earlier version does: it does not know of outbox_deferred, and would publish what comes after a failed event. */
+  const postpone = `
+    update ${outbox} o set attempts = change.attempts, last_error = change.error, not_before = ${DUE_AT}
+    from ${changesFrom(2)} where o.shard = $1 and o.id = change.id`;
+  const defer = `
+    with gone as (
+      delete from ${outbox} o using ${changesFrom(2)} where o.shard = $1 and o.id = change.id
+      returning o.*, change.state, change.attempts as tried, case when change.${HAS_DUE} then ${DUE_AT} end as due,
+        coalesce(nullif(change.error, ''), o.last_error) as error
+    )
+    insert into ${deferred} (id, ${EVENT_COLUMNS}, attempts, state, due, last_error)
+    select id, ${EVENT_COLUMNS}, tried, state, due, error from gone`;
+  const update = `
+    update ${deferred} d set state = change.state, attempts = change.attempts,
+      due = case when change.${HAS_DUE} then ${DUE_AT} end, last_error = coalesce(nullif(change.error, ''), d.last_error)
+    from ${changesFrom(1)} where d.id = change.id`;
+
+  return async (query, shard, outcomes, besideOld) => {
+    const published = outcomes.filter(({ kind }) => kind === "published").map(({ row }) => row);
+    const pending = published.filter(({ state }) => state === "pending").map(({ id }) => String(id));
+    const others = published.filter(({ state }) => state !== "pending").map(({ id }) => String(id));
+    if (pending.length > 0) {
+      await query(`delete from ${outbox} where shard = $1 and id = any($2::int8[])`, [shard, pending]);
+    }
+    if (others.length > 0) await query(`delete from ${deferred} where id = any($1::int8[])`, [others]);
+
+    const postponed: Change[] = [];
+    const moved: Change[] = [];
+    const updated: Change[] = [];
+    for (const outcome of outcomes) {
+      const change = changeOf(outcome, besideOld);
+      if (change === undefined) continue;
+      if (outcome.row.state !== "pending") updated.push(change);
+      else if (change.state === "pending") postponed.push(change);
+      else moved.push(change);
+    }
+    if (postponed.length > 0) await query(postpone, [shard, ...parametersOf(postponed)]);
+    if (moved.length > 0) await query(defer, [shard, ...parametersOf(moved)]);
+    if (updated.length > 0) await query(update, parametersOf(updated));
+
+    const freed = outcomes.filter(({ kind, row }) => kind !== "behind" && row.state !== "pending" && row.envelope.key);
+    if (freed.length > 0) await promote(tables, query, [...new Set(freed.map(({ row }) => row.envelope.key))]);
+  };
+}
+
+function changeOf(outcome: Outcome, besideOld: boolean): Change | undefined {
+  const { row } = outcome;
+  const attempts = row.attempts + 1;
+  switch (outcome.kind) {
+    case "published":
+      return undefined;
+    case "failed": {
+      const state = besideOld && (row.state === "pending" || row.state === "delayed") ? row.state : "failed";
+      return { id: row.id, state, attempts, dueInMs: outcome.retryMs, error: outcome.error };
+    }
+    case "parked":
+      return { id: row.id, state: "parked", attempts, dueInMs: 0, error: outcome.error };
+    case "postponed":
+      return { id: row.id, state: "failed", attempts: row.attempts, dueInMs: outcome.retryMs, error: "" };
+    case "behind":
+      // Only what a failed event in outbox_deferred holds back may wait there: its success lets the others go on.
+      if (besideOld && !row.halted) return undefined;
+      return { id: row.id, state: "behind", attempts: row.attempts, dueInMs: 0, error: "" };
+  }
+}
+
+/** Of each key that no longer has a failed event, the first event that waited behind it is due in its place. */
+export async function promote({ deferred }: OutboxTableNames, query: Query, keys: readonly string[]): Promise<void> {
+  await query(
+    `update ${deferred} d set state = 'failed', due = clock_timestamp() from unnest($1::text[]) as k (key)
+    where d.id = (select b.id from ${deferred} b where b.state = 'behind' and b.key = k.key order by b.id limit 1)
+      and not exists (
+        select from ${deferred} f where f.state = 'failed' and f.key <> '' and f.key = k.key
+      )`,
+    [keys],
+  );
+}
