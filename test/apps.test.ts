@@ -5,6 +5,7 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { type TestContext, test } from "node:test";
+import type { EventBusStates } from "#shared/event-bus";
 import type { App } from "#shared/lifecycle";
 import type { Logger } from "#shared/logging";
 import { embeddedForTest, recordLog, silent, until } from "#shared/testing";
@@ -27,10 +28,16 @@ interface Overrides {
   readonly embedded?: typeof embedded;
 }
 
+interface AppOfBookshop<Config> {
+  readonly stopTimeoutMs: number;
+  ready?(signal: AbortSignal): Promise<void>;
+  reconfigure(config: Config): void;
+}
+
 /** How to make an app of what a YAML says, and to hand it another one. */
 function making<Config>(
   schema: { parse(yaml: object): Config },
-  create: (config: Config, overrides: Overrides) => App & { reconfigure(config: Config): void },
+  create: (config: Config, overrides: Overrides) => App & AppOfBookshop<Config>,
 ) {
   return (yaml: object, overrides: Overrides) => {
     const app = create(schema.parse(yaml), overrides);
@@ -58,6 +65,49 @@ for (const [name, make] of Object.entries(all)) {
     reconfigure({ ...yaml, log: { level: "debug" } });
     assert.deepEqual(warned(), [["server", "discovery"], ["log"]]);
   });
+}
+
+for (const [name, make] of Object.entries(all)) {
+  test(`${name}: a stop with a drain_delay of 5 s ends within the 30 s that Kubernetes gives by default`, () => {
+    const listed = name !== "gateway" && { registration: { address: "etcd:///it", advertise: "127.0.0.1:1" } };
+    const { stopTimeoutMs } = make(
+      { ...yaml, ...listed, server: { ...server, drain_delay: "5s", shutdown_timeout: "8s" } },
+      { logger: silent, embedded },
+    ).app;
+    assert.ok(stopTimeoutMs >= 5_000 + 8_000 && stopTimeoutMs < 30_000, `${stopTimeoutMs}`);
+  });
+}
+
+for (const [name, make] of Object.entries(stored)) {
+  test(`${name}: /debug/events on the admin port shows bus and outbox, and what is away`, async (t) => {
+    const there = await debugEvents(t, make, {});
+    assert.equal(there.bus.kind, "in-process");
+    assert.deepEqual(
+      there.bus.consumers.map(({ state }) => state),
+      there.bus.consumers.map(() => "consuming"),
+    );
+    assert.equal(there.outbox["pending"], 0);
+    const away = await debugEvents(t, make, { database: { url: "postgres://it@127.0.0.1:1/it" } });
+    assert.equal(away.bus.kind, "in-process");
+    assert.equal(typeof away.outbox["error"], "string");
+  });
+}
+
+interface DebugEvents {
+  readonly bus: EventBusStates;
+  readonly outbox: Readonly<Record<string, unknown>>;
+}
+
+async function debugEvents(t: TestContext, make: (typeof stored)["user"], more: object): Promise<DebugEvents> {
+  const log = recordLog();
+  const { app } = make({ ...yaml, ...more }, { logger: log.logger, ...("database" in more ? {} : { embedded }) });
+  t.after(() => app.stop());
+  await app.start();
+  await app.ready?.(AbortSignal.timeout("database" in more ? 1 : 20_000)).catch(() => {});
+  const { url } = await log.line({ msg: "admin pages" });
+  const response = await fetch(`${url}/debug/events`);
+  assert.equal(response.status, 200);
+  return (await response.json()) as DebugEvents;
 }
 
 /** An agent of Consul that takes everything and answers nothing; what it was asked, in order. */

@@ -1,6 +1,6 @@
 import { createDatabase, type Embedded } from "#shared/database";
 import { createRegistration } from "#shared/discovery";
-import { createEventBus, createInbox, createOutbox, type InProcessBroker } from "#shared/event-bus";
+import { createEventBus, createInbox, createOutbox, eventsPage, type InProcessBroker } from "#shared/event-bus";
 import { type App, createLifecycle, createReadiness, warnOfRestart } from "#shared/lifecycle";
 import { createLogger, type Logger } from "#shared/logging";
 import { createAdminServer, createServer } from "#shared/server";
@@ -31,10 +31,25 @@ export interface BookApp extends App {
   readonly books: Books;
   /** Resolves once the database can be used: `start` does not wait for it. */
   ready(signal?: AbortSignal): Promise<void>;
+  /** Maximum time that a stop takes, in ms. */
+  readonly stopTimeoutMs: number;
 }
 
-/** How long a stop waits for handlers that run; what they have not done comes again. */
-const CONSUMERS_STOP_MS = 10_000;
+/**
+ * Maximum time that the parts of a stop take, in ms, besides the server's. With a drain_delay of up to 5 s all of it fits
+ * into the 30 s that Kubernetes gives a pod by default. A handler that takes longer is abandoned, and its event comes
+ * again.
+ */
+const STOP_MS = {
+  registration: 1_500,
+  consumers: 4_000,
+  outbox: 2_000,
+  inbox: 1_000,
+  bus: 2_000,
+  admin: 500,
+  pool: 1_000,
+  database: 2_000,
+} as const;
 
 /** book-service, made of its parts. */
 export function createBookApp(config: BookConfig, overrides: BookAppOverrides = {}): BookApp {
@@ -50,7 +65,12 @@ export function createBookApp(config: BookConfig, overrides: BookAppOverrides = 
     ...(embedded === undefined ? {} : { embedded }),
   });
   const { db } = database;
-  const pool = createTransportPool(config.grpcClients, { logger, caller: source, discovery: config.discovery });
+  const pool = createTransportPool(config.grpcClients, {
+    logger,
+    caller: source,
+    discovery: config.discovery,
+    closeTimeoutMs: STOP_MS.pool / 2,
+  });
   const bus = createEventBus({
     config: config.rabbitmq,
     source,
@@ -74,15 +94,49 @@ export function createBookApp(config: BookConfig, overrides: BookAppOverrides = 
     releaseIn: (tx) => createRelease({ repository: createBookRepository(tx, events), logger }),
   });
   const server = createServer({ config: config.server, logger, readiness, routes: bookRoutes(books) });
-  const admin = createAdminServer({ config: config.admin, logger, pages: { "/debug/pool": () => pool.states() } });
+  const admin = createAdminServer({
+    config: config.admin,
+    logger,
+    pages: { "/debug/pool": () => pool.states(), "/debug/events": eventsPage({ bus, outbox }) },
+  });
 
   const lifecycle = createLifecycle({ logger });
-  lifecycle.add({ name: "database", start: () => database.start(), stop: () => database.close() });
-  lifecycle.add({ name: "transport pool", start: () => pool.connect(), stop: () => pool.close() });
-  lifecycle.add({ name: "admin server", start: () => admin.start(), stop: () => admin.stop() });
-  lifecycle.add({ name: "event bus", start: (signal) => bus.start(signal), stop: (signal) => bus.close(signal) });
-  lifecycle.add({ name: "inbox", start: () => inbox.start(), stop: () => inbox.stop() });
-  lifecycle.add({ name: "outbox", start: () => outbox.start(), stop: (signal) => outbox.stop(signal) });
+  lifecycle.add({
+    name: "database",
+    start: () => database.start(),
+    stop: () => database.close(),
+    stopTimeoutMs: STOP_MS.database,
+  });
+  lifecycle.add({
+    name: "transport pool",
+    start: () => pool.connect(),
+    stop: () => pool.close(),
+    stopTimeoutMs: STOP_MS.pool,
+  });
+  lifecycle.add({
+    name: "admin server",
+    start: () => admin.start(),
+    stop: () => admin.stop(),
+    stopTimeoutMs: STOP_MS.admin,
+  });
+  lifecycle.add({
+    name: "event bus",
+    start: (signal) => bus.start(signal),
+    stop: (signal) => bus.close(signal),
+    stopTimeoutMs: STOP_MS.bus,
+  });
+  lifecycle.add({
+    name: "inbox",
+    start: () => inbox.start(),
+    stop: () => inbox.stop(),
+    stopTimeoutMs: STOP_MS.inbox,
+  });
+  lifecycle.add({
+    name: "outbox",
+    start: () => outbox.start(),
+    stop: (signal) => outbox.stop(signal),
+    stopTimeoutMs: STOP_MS.outbox,
+  });
   lifecycle.add({
     name: "server",
     start: () => server.start(),
@@ -97,17 +151,18 @@ export function createBookApp(config: BookConfig, overrides: BookAppOverrides = 
     stop: async (signal) => {
       await Promise.all(consumers.map((consumer) => consumer.close(signal)));
     },
-    stopTimeoutMs: CONSUMERS_STOP_MS,
+    stopTimeoutMs: STOP_MS.consumers,
   });
   if (config.registration !== undefined) {
     const registration = createRegistration(config.registration, { discovery: config.discovery, logger });
     lifecycle.add({
       name: "registration",
-      // Nobody is to call an instance that cannot answer yet, as while its database is away.
+      // An instance that cannot serve yet, as while its database is away, is not listed.
       start: () => {
         readiness.onceReady(() => registration.start());
       },
       stop: (signal) => registration.stop(signal),
+      stopTimeoutMs: STOP_MS.registration,
     });
   }
 
@@ -116,6 +171,7 @@ export function createBookApp(config: BookConfig, overrides: BookAppOverrides = 
     books,
     start: () => lifecycle.start(),
     stop: () => lifecycle.stop(),
+    stopTimeoutMs: lifecycle.stopTimeoutMs,
     reconfigure(next) {
       pool.update(next.grpcClients);
       warnOfRestart({ logger, inForce: config, next, taken: ["grpcClients"] });

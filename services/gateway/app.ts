@@ -28,7 +28,12 @@ export interface GatewayApp extends App {
   readonly url: string;
   /** Calls to come go by the `grpc_clients` of this configuration; for its other parts a warning asks for a restart. */
   reconfigure(config: GatewayConfig): void;
+  /** Maximum time that a stop takes, in ms. */
+  readonly stopTimeoutMs: number;
 }
+
+/** Maximum time that the parts of a stop take, in ms, besides the server's. */
+const STOP_MS = { admin: 500, pool: 1_000 } as const;
 
 /**
  * The way in from outside: every method of the configured services, in gRPC, gRPC-Web and Connect.
@@ -43,6 +48,7 @@ export function createGatewayApp(config: GatewayConfig, overrides: GatewayAppOve
     logger,
     caller: config.server.name,
     discovery: config.discovery,
+    closeTimeoutMs: STOP_MS.pool / 2,
   });
   const forwarded = grpcClients.services.flatMap(({ name }) =>
     exposedBy(name).map((service) => {
@@ -65,8 +71,18 @@ export function createGatewayApp(config: GatewayConfig, overrides: GatewayAppOve
   const admin = createAdminServer({ config: config.admin, logger, pages: { "/debug/pool": () => pool.states() } });
 
   const lifecycle = createLifecycle({ logger });
-  lifecycle.add({ name: "transport pool", start: () => pool.connect(), stop: () => pool.close() });
-  lifecycle.add({ name: "admin server", start: () => admin.start(), stop: () => admin.stop() });
+  lifecycle.add({
+    name: "transport pool",
+    start: () => pool.connect(),
+    stop: () => pool.close(),
+    stopTimeoutMs: STOP_MS.pool,
+  });
+  lifecycle.add({
+    name: "admin server",
+    start: () => admin.start(),
+    stop: () => admin.stop(),
+    stopTimeoutMs: STOP_MS.admin,
+  });
   lifecycle.add({
     name: "server",
     start: () => server.start(),
@@ -78,6 +94,7 @@ export function createGatewayApp(config: GatewayConfig, overrides: GatewayAppOve
     logger,
     start: () => lifecycle.start(),
     stop: () => lifecycle.stop(),
+    stopTimeoutMs: lifecycle.stopTimeoutMs,
     reconfigure(next) {
       pool.update(next.grpcClients);
       warnOfRestart({ logger, inForce: config, next, taken: ["grpcClients"] });

@@ -13,6 +13,7 @@ export type {
 } from "./bus.ts";
 export { type RabbitmqConfig, rabbitmqSection, usesBroker } from "./config.ts";
 export { createEventBus, type EventBusOptions } from "./create-event-bus.ts";
+export { type EventsPageOptions, eventsPage } from "./debug-page.ts";
 export type { EventEnvelope } from "./envelope.ts";
 export { RejectedEventError, TopologyError } from "./errors.ts";
 export { type EventType, eventTypeOf } from "./event-type.ts";

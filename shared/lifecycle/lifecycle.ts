@@ -37,6 +37,8 @@ export interface Lifecycle {
    * stopped. Interrupts a start that is under way. Never rejects. Calling again waits for the same stop.
    */
   stop(): Promise<void>;
+  /** Maximum time that `stop` takes once started, in ms: the sum over the parts. */
+  readonly stopTimeoutMs: number;
 }
 
 const DEFAULT_START_TIMEOUT_MS = 30_000;
@@ -129,6 +131,9 @@ export function createLifecycle({ logger }: LifecycleOptions): Lifecycle {
       // A failed start has its own caller to tell; what it had opened is closed either way.
       stopping ??= (starting ?? Promise.resolve()).catch(() => {}).then(stopAll);
       return stopping;
+    },
+    get stopTimeoutMs() {
+      return parts.reduce((sum, part) => sum + (part.stop === undefined ? 0 : stopTimeoutMs(part)), 0);
     },
   };
 }
