@@ -4,10 +4,10 @@ import { usesBroker } from "#shared/event-bus";
 import { loadOrderConfig } from "./config.ts";
 
 test("config.yaml loads without any environment, and listens on this machine alone", () => {
-  const { server, database, grpcClients, watchIntervalMs, rabbitmq } = loadOrderConfig({});
+  const { server, database, grpcClients, watchIntervalMs, orderTimeoutMs, rabbitmq } = loadOrderConfig({});
   assert.deepEqual([server.name, server.host, server.port], ["order-service", "127.0.0.1", 9003]);
   assert.equal(database.url, "pglite:.data/order");
-  assert.equal(watchIntervalMs, 5_000);
+  assert.deepEqual([watchIntervalMs, orderTimeoutMs], [5_000, 15 * 60_000]);
   assert.deepEqual(
     grpcClients.services.map(({ name }) => name),
     ["user-service", "book-service"],

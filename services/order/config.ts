@@ -24,6 +24,8 @@ export const orderConfigSection = section({
    * of one row and its items.
    */
   watch_interval: duration("5s", { min: "10ms" }),
+  /** Time after which an order that is still PENDING is cancelled. It holds for orders that are placed from then on. */
+  order_timeout: duration("15m", { min: "10ms", max: "168h" }),
 });
 
 export type OrderConfig = z.output<typeof orderConfigSection>;

@@ -34,11 +34,12 @@ const ada = { id: uuid(), username: "ada" };
 const house = { id: uuid(), title: "House", priceCents: 1_399n, stock: 4 };
 
 /** The app, its peers, and the book-service that hears it and answers as the test says. */
-async function start(t: TestContext, broker = createInProcessBroker()) {
+async function start(t: TestContext, orderTimeout = "15m") {
+  const broker = createInProcessBroker();
   t.after(() => broker.close());
   const books = await startBooks(t, broker);
   const peers = await startPeers(t);
-  const startReplica = () => startApp(t, broker, peers.url);
+  const startReplica = () => startApp(t, broker, peers.url, orderTimeout);
   return { broker, books, startReplica, ...(await startReplica()) };
 }
 
@@ -49,7 +50,7 @@ const startPeers = (t: TestContext) =>
     service(BookService, { getBook: () => ({ book: house }) });
   });
 
-async function startApp(t: TestContext, broker: InProcessBroker, peers: string) {
+async function startApp(t: TestContext, broker: InProcessBroker, peers: string, orderTimeout = "15m") {
   const config = orderConfigSection.parse({
     server: { name: "order-service", host: "127.0.0.1", port: 0 },
     grpc_clients: {
@@ -59,8 +60,9 @@ async function startApp(t: TestContext, broker: InProcessBroker, peers: string) 
       ],
     },
     rabbitmq: { exchange: "bookshop", queue: QUEUE, routing_key: "book.stock.*", retry: { delays: ["1ms", "1ms"] } },
-    // Whoever waits for it has waited in vain.
+    // A test that waits for it fails.
     watch_interval: "1h",
+    order_timeout: orderTimeout,
   });
   const log = recordLog();
   const app = createOrderApp(config, { logger: log.logger, embedded: await embeddedForTest(), broker });
@@ -162,7 +164,9 @@ describe("an order that is placed", () => {
     await books.reject(order!.id);
     const [, cancelled] = await books.heard(order!.id, 2);
     const reason = OrderCancelReason.OUT_OF_STOCK;
-    assert.deepEqual(cancelled?.event, create(OrderCancelledSchema, { orderId: order!.id, userId: ada.id, reason }));
+    const items = [{ bookId: house.id, quantity: 2 }];
+    const event = create(OrderCancelledSchema, { orderId: order!.id, userId: ada.id, reason, items });
+    assert.deepEqual(cancelled?.event, event);
     assert.equal(cancelled?.key, order!.id);
     const { order: now } = await client.getOrder({ id: order!.id });
     assert.deepEqual([now?.status, now?.cancelReason], [OrderStatus.CANCELLED, reason]);

@@ -1,43 +1,58 @@
 import type { Transaction } from "kysely";
 import { StockRejectedSchema, StockReservedSchema } from "#gen/book/v1/book_events_pb.ts";
-import { OrderCancelledSchema, OrderConfirmedSchema, OrderPlacedSchema } from "#gen/order/v1/order_events_pb.ts";
+import {
+  OrderCancelledSchema,
+  OrderConfirmedSchema,
+  OrderPlacedSchema,
+  OrderTimeoutElapsedSchema,
+} from "#gen/order/v1/order_events_pb.ts";
 import { OrderCancelReason } from "#gen/order/v1/order_pb.ts";
 import type { EventBus, EventConsumer, Inbox, Outbox } from "#shared/event-bus";
 import type { OrderChanges } from "./changes.ts";
 import type { OrderEvents, OrderTables } from "./repository.ts";
-import type { Settle } from "./settlement.ts";
+import type { Settle, TimeOut } from "./settlement.ts";
+
+export interface OrderEventsOptions {
+  readonly outbox: Outbox;
+  /** Time after which an order that is still PENDING is cancelled, in ms. */
+  readonly orderTimeoutMs: number;
+}
 
 /** What order-service publishes. */
-export function orderEvents(outbox: Outbox): OrderEvents {
+export function orderEvents({ outbox }: OrderEventsOptions): OrderEvents {
   return {
-    placed: (tx, { id, userId, items }) =>
-      outbox.add(
-        tx,
-        OrderPlacedSchema,
-        { orderId: id, userId, items: items.map(({ bookId, quantity }) => ({ bookId, quantity })) },
-        { key: id },
-      ),
+    async placed(tx, { id, userId, items }) {
+      const placedItems = items.map(({ bookId, quantity }) => ({ bookId, quantity }));
+      await outbox.add(tx, OrderPlacedSchema, { orderId: id, userId, items: placedItems }, { key: id });
+    },
 
     confirmed: (tx, { id, userId }) => outbox.add(tx, OrderConfirmedSchema, { orderId: id, userId }, { key: id }),
 
-    cancelled: (tx, { id, userId }, reason) =>
-      outbox.add(tx, OrderCancelledSchema, { orderId: id, userId, reason: OrderCancelReason[reason] }, { key: id }),
+    cancelled: (tx, { id, userId, reason, items }) =>
+      outbox.add(
+        tx,
+        OrderCancelledSchema,
+        { orderId: id, userId, reason: OrderCancelReason[reason], items: [...items] },
+        { key: id },
+      ),
   };
 }
 
-/** What its queue is for. */
-export const orderServiceConsumes = [StockReservedSchema, StockRejectedSchema] as const;
+/** The events that the service's queue is bound by. */
+export const orderServiceConsumes = [StockReservedSchema, StockRejectedSchema, OrderTimeoutElapsedSchema] as const;
 
 export interface OrderConsumersOptions {
   readonly bus: EventBus;
   readonly inbox: Inbox<OrderTables>;
-  /** The use case, in a handler's transaction. */
+  /** The use cases, in a handler's transaction. */
   readonly settleIn: (tx: Transaction<OrderTables>) => Settle;
+  readonly timeOutIn: (tx: Transaction<OrderTables>) => TimeOut;
   readonly changes: Pick<OrderChanges, "tell">;
 }
 
 /** What order-service consumes. */
-export function orderConsumers({ bus, inbox, settleIn, changes }: OrderConsumersOptions): readonly EventConsumer[] {
+export function orderConsumers(options: OrderConsumersOptions): readonly EventConsumer[] {
+  const { bus, inbox, settleIn, timeOutIn, changes } = options;
   return [
     bus.consume({
       events: orderServiceConsumes,
@@ -46,9 +61,10 @@ export function orderConsumers({ bus, inbox, settleIn, changes }: OrderConsumers
         "book.v1.StockReserved": ({ orderId }, { tx }) => settleIn(tx)(orderId, { status: "CONFIRMED" }),
         "book.v1.StockRejected": ({ orderId }, { tx }) =>
           settleIn(tx)(orderId, { status: "CANCELLED", cancelReason: "OUT_OF_STOCK" }),
+        "order.v1.OrderTimeoutElapsed": ({ orderId }, { tx }) => timeOutIn(tx)(orderId),
       },
     }),
-    // Each replica has its own watches, and so its own queue: an event of one replica is news to all.
+    // Each replica has watches of its own, and so a queue of its own: an event of one replica concerns all.
     bus.consume({
       events: [OrderConfirmedSchema, OrderCancelledSchema],
       ephemeral: true,

@@ -32,5 +32,6 @@ export function createMemoryRepository(): OrderRepository {
       orders[index] = { ...order, ...settlement, updatedAt: new Date() };
       return true;
     },
+    announceCancelled: async (id) => (await find(id))?.status === "CANCELLED",
   };
 }

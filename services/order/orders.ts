@@ -27,7 +27,7 @@ export interface OrderItem {
 export type OrderStatus = "PENDING" | "CONFIRMED" | "CANCELLED";
 
 /** Why an order was cancelled: order.v1.OrderCancelReason. */
-export type CancelReason = "OUT_OF_STOCK";
+export type CancelReason = "OUT_OF_STOCK" | "TIMED_OUT";
 
 /** How a PENDING order ends. */
 export type Settlement =
@@ -49,6 +49,8 @@ export interface OrderRepository {
   findByRequestId(requestId: string): Promise<Order | undefined>;
   /** Ends a PENDING order. False when there is none that is: one that has ended stays as it is. */
   settle(id: string, settlement: Settlement): Promise<boolean>;
+  /** Publishes again that a CANCELLED order is. False when there is none that is. */
+  announceCancelled(id: string): Promise<boolean>;
   /** Newest first, of everybody or of one user. @throws DomainError PAGE_TOKEN_INVALID */
   list(page: OrderPageRequest): Promise<OrderPage>;
 }

@@ -64,6 +64,13 @@ for (const [name, open] of Object.entries(implementations)) {
       assert.deepEqual(now, { ...order, status: "CONFIRMED", updatedAt: now.updatedAt });
     });
 
+    contract("of a cancelled order alone it is announced again that it is", async (repository) => {
+      const [order, other] = [await store(repository, orderOf()), await store(repository, orderOf())];
+      await repository.settle(order.id, cancelled);
+      const announced = [order.id, other.id, uuid(), "x"].map((id) => repository.announceCancelled(id));
+      assert.deepEqual(await Promise.all(announced), [true, false, false, false]);
+    });
+
     contract("a pending order is cancelled, with the reason", async (repository) => {
       const order = await store(repository, orderOf());
       assert.equal(await repository.settle(order.id, cancelled), true);
@@ -167,7 +174,7 @@ for (const [name, open] of Object.entries(databases)) {
       const repository = createOrderRepository(db, {
         placed: async (tx, order) => void heard.push([tx.isTransaction, "placed", order]),
         confirmed: async (tx, ids) => void heard.push([tx.isTransaction, "confirmed", ids]),
-        cancelled: async (tx, ids, reason) => void heard.push([tx.isTransaction, "cancelled", ids, reason]),
+        cancelled: async (tx, order) => void heard.push([tx.isTransaction, "cancelled", order]),
       });
       const [first, second] = [orderOf(), orderOf()];
       const requestId = randomUUID();
@@ -178,11 +185,15 @@ for (const [name, open] of Object.entries(databases)) {
         await repository.settle(second.id, cancelled);
         await repository.settle(uuid(), cancelled);
       }
+      for (const id of [second.id, first.id, uuid()]) await repository.announceCancelled(id);
+      const items = second.items.map(({ bookId, quantity }) => ({ bookId, quantity }));
+      const cancelledOrder = { id: second.id, userId: second.userId, reason: "OUT_OF_STOCK", items };
       assert.deepEqual(heard, [
         [true, "placed", first],
         [true, "placed", second],
         [true, "confirmed", { id: first.id, userId: first.userId }],
-        [true, "cancelled", { id: second.id, userId: second.userId }, "OUT_OF_STOCK"],
+        [true, "cancelled", cancelledOrder],
+        [true, "cancelled", cancelledOrder],
       ]);
     });
 

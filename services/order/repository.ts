@@ -28,16 +28,21 @@ export interface OrderTables {
 type OrderRow = Selectable<OrderTables["orders"]>;
 type ItemRow = Selectable<OrderTables["order_items"]>;
 
-/** What others are told, in the transaction of the change that it tells of. */
+/** Publishes what happens to orders, in the transaction of the change. */
 export interface OrderEvents {
   placed(tx: Transaction<OrderTables>, order: Order): Promise<void>;
   confirmed(tx: Transaction<OrderTables>, order: OrderIds): Promise<void>;
-  cancelled(tx: Transaction<OrderTables>, order: OrderIds, reason: CancelReason): Promise<void>;
+  cancelled(tx: Transaction<OrderTables>, order: CancelledOrder): Promise<void>;
 }
 
 export type OrderIds = Pick<Order, "id" | "userId">;
 
-/** Every change is announced by `events`. On a transaction it works in that one. */
+export interface CancelledOrder extends OrderIds {
+  readonly reason: CancelReason;
+  readonly items: readonly Pick<OrderItem, "bookId" | "quantity">[];
+}
+
+/** Publishes every change by `events`. On a transaction it works in that one. */
 export function createOrderRepository(db: Kysely<OrderTables>, events: OrderEvents): OrderRepository {
   async function findBy(column: "id" | "request_id", value: string): Promise<Order | undefined> {
     const row = await db.selectFrom("orders").selectAll().where(column, "=", value).executeTakeFirst();
@@ -55,6 +60,21 @@ export function createOrderRepository(db: Kysely<OrderTables>, events: OrderEven
       .execute();
     const byOrder = Map.groupBy(items, (item) => item.order_id);
     return rows.map((row) => toOrder(row, byOrder.get(row.id) ?? []));
+  }
+
+  async function publishCancelled(
+    tx: Transaction<OrderTables>,
+    { id, user_id: userId }: Pick<OrderRow, "id" | "user_id">,
+    reason: CancelReason,
+  ): Promise<void> {
+    const rows = await tx
+      .selectFrom("order_items")
+      .select(["book_id", "quantity"])
+      .where("order_id", "=", id)
+      .orderBy("position")
+      .execute();
+    const items = rows.map(({ book_id: bookId, quantity }) => ({ bookId, quantity }));
+    await events.cancelled(tx, { id, userId, reason, items });
   }
 
   return {
@@ -98,9 +118,23 @@ export function createOrderRepository(db: Kysely<OrderTables>, events: OrderEven
           .returning(["id", "user_id"])
           .executeTakeFirst();
         if (row === undefined) return false;
-        const order = { id: row.id, userId: row.user_id };
-        if (settlement.status === "CONFIRMED") await events.confirmed(tx, order);
-        else await events.cancelled(tx, order, settlement.cancelReason);
+        if (settlement.status === "CONFIRMED") await events.confirmed(tx, { id: row.id, userId: row.user_id });
+        else await publishCancelled(tx, row, settlement.cancelReason);
+        return true;
+      });
+    },
+
+    async announceCancelled(id) {
+      if (!isUuid(id)) return false;
+      return inTransaction(db, async (tx) => {
+        const row = await tx
+          .selectFrom("orders")
+          .select(["id", "user_id", "cancel_reason"])
+          .where("id", "=", id)
+          .where("status", "=", "CANCELLED")
+          .executeTakeFirst();
+        if (row === undefined) return false;
+        await publishCancelled(tx, row, row.cancel_reason ?? "OUT_OF_STOCK");
         return true;
       });
     },

@@ -298,7 +298,7 @@ test("the reasons and statuses of the domain are those of the contract", () => {
     REQUEST_ID_REUSED: true,
   };
   const statuses: Record<Status, true> = { PENDING: true, CONFIRMED: true, CANCELLED: true };
-  const cancelReasons: Record<CancelReason, true> = { OUT_OF_STOCK: true };
+  const cancelReasons: Record<CancelReason, true> = { OUT_OF_STOCK: true, TIMED_OUT: true };
   for (const [domain, { values }] of [
     [reasons, OrderErrorReasonSchema],
     [statuses, OrderStatusSchema],

@@ -3,14 +3,18 @@ import type { Logger } from "#shared/logging";
 import type { OrderErrorReason, OrderRepository, Settlement } from "./orders.ts";
 
 /**
- * Ends an order by what book-service has decided. The first word holds, however often others come.
+ * Ends an order by what book-service has decided. The first decision holds, however often others come. Stock that is
+ * reserved for an order that has been cancelled is given back.
  *
  * @throws DomainError ORDER_NOT_FOUND
  */
 export type Settle = (orderId: string, settlement: Settlement) => Promise<void>;
 
+/** Cancels an order that is still PENDING when its time is over. */
+export type TimeOut = (orderId: string) => Promise<void>;
+
 export interface SettleOptions {
-  readonly repository: Pick<OrderRepository, "find" | "settle">;
+  readonly repository: Pick<OrderRepository, "find" | "settle" | "announceCancelled">;
   readonly logger: Logger;
 }
 
@@ -26,8 +30,19 @@ export function createSettle({ repository, logger }: SettleOptions): Settle {
         metadata: { order_id: orderId },
       });
     }
-    if (order.status !== settlement.status) {
+    if (order.status === settlement.status) return;
+    if (order.status === "CANCELLED" && (await repository.announceCancelled(orderId))) {
+      logger.info({ order_id: orderId, cancel_reason: order.cancelReason }, "stock of a cancelled order is given back");
+    } else {
       logger.warn({ order_id: orderId, status: order.status, refused: settlement.status }, "order has ended otherwise");
+    }
+  };
+}
+
+export function createTimeOut({ repository, logger }: SettleOptions): TimeOut {
+  return async (orderId) => {
+    if (await repository.settle(orderId, { status: "CANCELLED", cancelReason: "TIMED_OUT" })) {
+      logger.warn({ order_id: orderId }, "order timed out");
     }
   };
 }

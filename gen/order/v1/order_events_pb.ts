@@ -100,9 +100,9 @@ export const OrderConfirmedSchema: GenMessage<OrderConfirmed> = /*@__PURE__*/
   messageDesc(file_order_v1_order_events, 2);
 
 /**
- * The time in which an order's books have to be set aside has elapsed.
- * order-service adds it for itself when it stores the order, and it is
- * published then. Ordered by order_id. Since 0.3.
+ * The time in which an order's books have to be set aside has elapsed, whether
+ * they were or not. order-service tells itself so: it adds this event when it
+ * stores the order, to be published later. Since 0.3.
  *
  * @generated from message order.v1.OrderTimeoutElapsed
  */
