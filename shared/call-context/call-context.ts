@@ -62,13 +62,15 @@ export function isInEmbeddedTransaction(): boolean {
   return store instanceof EmbeddedTransaction && store.state.isOpen;
 }
 
-/** Runs `work`, and all that it starts, as part of the call. */
+/** Runs `work`, and all that it starts, as part of the call. Inside an embedded transaction it stays part of that, too. */
 export function runInCall<Arguments extends unknown[], T>(
   call: CallContext,
   work: (...args: Arguments) => T,
   ...args: Arguments
 ): T {
-  return storage.run(call, work, ...args);
+  const store = storage.getStore();
+  const inner = store instanceof EmbeddedTransaction ? new EmbeddedTransaction(call, store.state) : call;
+  return storage.run(inner, work, ...args);
 }
 
 /**

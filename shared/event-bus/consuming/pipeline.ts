@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from "node:async_hooks";
 import { createBackoff, sleep } from "#shared/timing";
 import type { ConsumerCounts } from "../bus.ts";
 import type { Decide, Disposition } from "./disposition.ts";
@@ -59,6 +60,8 @@ export function createPipeline<M extends Received>(options: PipelineOptions<M>):
   /** Messages that could not be handled before the end. */
   const unhandled: M[] = [];
   const draining = new AbortController();
+  /** Handlers are no part of the call or the transaction that has published their event in the same process. */
+  const outside = AsyncLocalStorage.snapshot();
   let running = 0;
   let runsAlone = false;
   let inHand = 0;
@@ -71,7 +74,7 @@ export function createPipeline<M extends Received>(options: PipelineOptions<M>):
       running++;
       runsAlone = taken.alone;
       inHand += taken.items.length;
-      void run(taken).finally(() => {
+      void outside(run, taken).finally(() => {
         running--;
         runsAlone = false;
         inHand -= taken.items.length;
