@@ -12,9 +12,11 @@ import {
   type EventContext,
   type Inbox,
   inboxMigration,
+  inboxUpgrade,
   type Outbox,
   type OutboxOptions,
   outboxMigration,
+  outboxUpgrade,
   type RabbitmqConfig,
   rabbitmqSection,
 } from "#shared/event-bus";
@@ -43,6 +45,8 @@ const migrations: Record<string, Migration> = {
       await sql`create index effects_name_idx on effects (name)`.execute(db);
     },
   },
+  "004_inbox_upgrade": inboxUpgrade,
+  "005_outbox_upgrade": outboxUpgrade,
 };
 
 export interface ShopOptions {

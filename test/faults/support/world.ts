@@ -17,8 +17,8 @@ export interface World {
   alsoDelete(...names: string[]): void;
   /** Stopped after the test. */
   shop(changes?: Partial<ShopOptions>): Shop;
-  /** A shop's process, killed after the test at the latest. */
-  worker(work: Omit<WorkerOptions, "shop">, changes?: Partial<ShopOptions>): Program;
+  /** A shop's process, killed after the test at the latest. `cwd`: of the repository that it belongs to; default this one. */
+  worker(work: Omit<WorkerOptions, "shop">, changes?: Partial<ShopOptions>, cwd?: string): Program;
   /** Publishes with confirmation what no shop would. Default: to the exchange. */
   publish(envelope: Envelope, body: Buffer | string): Promise<void>;
   /** How many messages are in a queue, less those that somebody has in hand. Default: the work queue. */
@@ -65,9 +65,9 @@ export async function enterWorld(
       closeAfter(t, () => shop.stop());
       return shop;
     },
-    worker(work, changes) {
+    worker(work, changes, cwd) {
       const env = { WORKER: JSON.stringify({ shop: { ...options, ...changes }, ...work }) };
-      const program = runProgram("test/faults/support/worker.ts", { env });
+      const program = runProgram("test/faults/support/worker.ts", { env, ...(cwd !== undefined && { cwd }) });
       closeAfter(t, () => program.end("SIGKILL"));
       return program;
     },
