@@ -12,12 +12,12 @@ export interface FencedBlock {
 
 export const readme = readFileSync(join(repository, "README.md"), "utf8");
 
-/** The text under a heading, up to the next of the same rank. */
-export function sectionOf(heading: string): string {
-  const start = readme.indexOf(`\n## ${heading}\n`);
-  if (start < 0) throw new Error(`README.md has no section "${heading}"`);
-  const end = readme.indexOf("\n## ", start + 1);
-  return readme.slice(start, end < 0 ? undefined : end);
+/** Returns the text under a heading of the second rank, up to the next one. */
+export function sectionOf(heading: string, document: string = readme): string {
+  const start = document.indexOf(`\n## ${heading}\n`);
+  if (start < 0) throw new Error(`there is no section "${heading}"`);
+  const end = document.indexOf("\n## ", start + 1);
+  return document.slice(start, end < 0 ? undefined : end);
 }
 
 /** The fenced blocks in order, without the indentation that they have in a list. */
