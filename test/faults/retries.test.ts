@@ -44,7 +44,7 @@ async function twoConsumersOfOneId(world: World, handle: (nth: number) => Promis
   await until("both to be at it", async () => {
     const { rows } = await sql`
       select from pg_stat_activity
-      where datname = current_database() and wait_event_type = 'Lock' and query like '%into inbox%'`.execute(
+      where datname = current_database() and wait_event_type = 'Lock' and query like '%into %inbox_events%'`.execute(
       database.db,
     );
     return rows.length === 1 && shops.every((shop) => shop.bus.states().consumers[0]!.waiting === 1);
