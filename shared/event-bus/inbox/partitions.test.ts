@@ -2,11 +2,13 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { sql } from "kysely";
-import type { Database } from "#shared/database";
+import { type CompiledQuery, sql } from "kysely";
+import { type Database, schemaOf } from "#shared/database";
 import { databaseForTest, postgresForTest, silent, until, within } from "#shared/testing";
 import { createInbox } from "./inbox.ts";
+import { inboxKey } from "./key.ts";
 import { inboxMigration } from "./migration.ts";
+import { readLayout, statementsFor } from "./partitions.ts";
 import { tendPartitions } from "./upkeep.ts";
 
 type Tables = Record<never, never>;
@@ -145,6 +147,32 @@ test("keys go to both partitions until each transaction that writes to the old o
   await delay(50);
   both.end();
   assert.deepEqual([...kinds(await writesBoth), ...kinds(await late)], ["done", "duplicate"]);
+});
+
+test("a step between the statements of a transaction does not make an event that it has just stored a copy", async (t) => {
+  const database = await open(t, "PostgreSQL");
+  if (database === undefined) return;
+  const inbox = inboxOn(database);
+  await inbox.run("q", messages("known"), nothing);
+  const { db } = database;
+  const [known, fresh] = [inboxKey("q", "shop", "known"), randomUUID()];
+  const { record } = statementsFor(schemaOf(db), await readLayout(db));
+  const recorded = await db.transaction().execute((tx) => {
+    const stepping = new Proxy(tx.getExecutor(), {
+      get(executor, name) {
+        if (name !== "executeQuery") return Reflect.get(executor, name);
+        return async (query: CompiledQuery) => {
+          if (!query.sql.includes("insert into")) {
+            await age(database, HOUR_MS / 4);
+            await step(database);
+          }
+          return executor.executeQuery(query);
+        };
+      },
+    });
+    return record({ getExecutor: () => stepping }, [known, fresh]);
+  });
+  assert.deepEqual(recorded, new Set([fresh]));
 });
 
 test("a copy is handled when the one that it waited for fails, in any step", async (t) => {

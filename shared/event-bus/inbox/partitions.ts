@@ -49,62 +49,57 @@ export interface PartitionStatements {
   forget(tx: QueryExecutorProvider, keys: readonly string[]): Promise<void>;
 }
 
-interface RecordRow {
+interface FreshRow {
   readonly current: boolean | null;
-  readonly fresh: number;
-  /** Null when all keys are new. */
-  readonly keys: string | null;
+  readonly keys: string;
 }
 
 export function statementsFor(schema: string, layout: Layout): PartitionStatements {
   const { first, last, overlapping } = layout;
   const name = (number: number) => `"${schema}".${partitionName(number)}`;
+  const given = "$1::text::uuid[]";
   const target = overlapping ? last - 1 : last;
-  const keys = "$1::text::uuid[]";
-  const current = `(
+  const isCurrent = `(
     select first = ${first} and last = ${last} and overlapping = ${overlapping} from "${schema}".inbox_partitions)`;
   const older = Array.from(
     { length: target - first },
-    (_, i) => `select key from ${name(first + i)} where key = any(${keys})`,
+    (_, i) => `select key from ${name(first + i)} where key = any(${given})`,
   );
   // In the order of the keys, or two transactions with the same keys could wait for each other.
-  const recordText = `
-    with ${older.length === 0 ? "" : `seen as (${older.join(" union all ")}),`}
-    fresh as (
-      insert into ${name(target)} (key)
-      select key from unnest(${keys}) as given (key)
-      where ${current} ${older.length === 0 ? "" : "and key not in (select key from seen)"}
-      order by key
-      on conflict do nothing returning key
-    )${
-      overlapping
-        ? `, ahead as (insert into ${name(last)} (key) select key from fresh on conflict do nothing returning key)`
-        : ""
-    }
-    select ${current} as current, count(*)::int4 as fresh, case when count(*) < $2::int4 then array_agg(key)::text end as keys
-    from ${overlapping ? "ahead" : "fresh"}`;
+  const insert = `
+    insert into ${name(target)} (key)
+    select key from unnest(${given}) as given (key)
+    where ${isCurrent} ${older.length === 0 ? "" : `and key not in (${older.join(" union all ")})`}
+    order by key
+    on conflict do nothing`;
+  const recordText = overlapping
+    ? `with fresh as (${insert} returning key)
+      insert into ${name(last)} (key) select key from fresh on conflict do nothing`
+    : insert;
+  const freshText = `
+    select ${isCurrent} as current, array(
+      select key from ${name(last)} where key = any(${given}) and xmin = pg_current_xact_id()::xid
+    )::text as keys`;
   const forgetTexts = (overlapping ? [target, last] : [target]).map(
-    (number) => `delete from ${name(number)} where key = any(${keys})`,
+    (number) => `delete from ${name(number)} where key = any(${given})`,
   );
 
   return {
     layout,
     async record(tx, keys) {
-      const parameters = [arrayOf(keys), keys.length];
-      const { rows } = await run<RecordRow>(tx, recordText, parameters);
+      const given = [`{${keys.join(",")}}`];
+      const { numAffectedRows } = await run(tx, recordText, given);
+      if (numAffectedRows === BigInt(keys.length)) return new Set(keys);
+      // There are copies, or the layout has changed. It may also have changed since, after keys were stored.
+      const { rows } = await run<FreshRow>(tx, freshText, given);
       const [row] = rows;
-      if (row?.current !== true) return undefined;
-      return new Set(row.fresh === keys.length ? keys : (row.keys ?? "{}").slice(1, -1).split(",").filter(Boolean));
+      if (row === undefined || (numAffectedRows === 0n && row.current !== true)) return undefined;
+      return new Set(row.keys.slice(1, -1).split(",").filter(Boolean));
     },
     async forget(tx, keys) {
-      for (const text of forgetTexts) await run(tx, text, [arrayOf(keys)]);
+      for (const text of forgetTexts) await run(tx, text, [`{${keys.join(",")}}`]);
     },
   };
-}
-
-/** An array literal of PostgreSQL; keys need no quotes. */
-function arrayOf(keys: readonly string[]): string {
-  return `{${keys.join(",")}}`;
 }
 
 /** Runs a text that was made before: to build it again for each batch would cost more than to send it. */
