@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { type TestContext, test } from "node:test";
-import type { AsyncMessage, Channel } from "rabbitmq-client";
+import { type AsyncMessage, type Channel, Connection } from "rabbitmq-client";
 import { type RabbitmqForTest, rabbitmqForTest, until, within } from "#shared/testing";
 import { HEADERS } from "./amqp-message.ts";
 import { contentHeaderOf, createClient, frameMaxOf, withContentHeader } from "./client-workarounds.ts";
@@ -159,7 +159,6 @@ test("other connections of the process are not changed", async (t) => {
   const world = await channelFor(t);
   if (world === undefined) return;
   const { broker } = world;
-  const { Connection } = await import("rabbitmq-client");
   const other = new Connection({ url: broker.url });
   t.after(() => other.unsafeDestroy());
   other.on("error", () => {});
@@ -230,6 +229,64 @@ test("an error text in a header has no credentials and at most 500 bytes, cut be
   assert.ok(!text.includes("secret") && text.endsWith("€"), text);
   assert.ok(Buffer.byteLength(text) <= 500 && Buffer.byteLength(text) > 490, text);
   assert.equal(headers?.[HEADERS.attempt], undefined);
+});
+
+test("headers that were taken out of a message are left out when it is moved", async (t) => {
+  const world = await channelFor(t);
+  if (world === undefined) return;
+  const { channel, broker } = world;
+  const queue = broker.name("redriven");
+  await channel.queueDeclare({ queue, exclusive: true });
+  const headers = { [HEADERS.originExchange]: "x", [HEADERS.originRoutingKey]: "k", [HEADERS.attempt]: 3, kept: "yes" };
+  await channel.basicPublish({ routingKey: queue, headers }, Buffer.from("body"));
+  const { headers: { [HEADERS.attempt]: _, ...others } = {}, ...came } = await got(channel, queue);
+  const { envelope, body } = readdressed({ ...came, headers: others }, queue, { [HEADERS.originExchange]: "y" });
+  await channel.basicPublish(envelope, body);
+  const { [HEADERS.attempt]: attempt, ...expected } = { ...headers, [HEADERS.originExchange]: "y" };
+  assert.deepEqual((await got(channel, queue)).headers, expected);
+  assert.equal(attempt, 3);
+});
+
+test("when the client's inside is not as expected, it decodes messages itself, and what it decodes with loss is not moved", async (t) => {
+  const broker = await rabbitmqForTest(t);
+  if (broker === undefined) return;
+  const acquire = Connection.prototype.acquire;
+  t.mock.method(Connection.prototype, "acquire", async function (this: Connection) {
+    const channel = await acquire.call(this);
+    // Another type, and the same to the client's own arithmetic.
+    const { _state: state } = channel as unknown as { readonly _state: { maxFrameSize: unknown } };
+    state.maxFrameSize = String(state.maxFrameSize);
+    return channel;
+  });
+  const onMismatch = t.mock.fn();
+  const rabbit = createClient({ url: broker.url }, onMismatch);
+  rabbit.on("error", () => {});
+  t.after(() => rabbit.unsafeDestroy());
+  const channel = await within(rabbit.acquire(), "a channel");
+  await within(rabbit.acquire(), "another channel");
+  assert.equal(onMismatch.mock.callCount(), 1);
+  const queue = broker.name("decoded");
+  await channel.queueDeclare({ queue, exclusive: true });
+  const contentType = "application/protobuf";
+  await channel.basicPublish(
+    { routingKey: queue, contentType, headers: { a: "b", n: 1, t: true } },
+    Buffer.from("body"),
+  );
+  const came = await got(channel, queue);
+  const { envelope, body } = readdressed(came, queue, { [HEADERS.attempt]: 2 });
+  assert.equal(contentHeaderOf(envelope), undefined);
+  await channel.basicPublish(envelope, body);
+  const moved = await got(channel, queue);
+  const own = { [HEADERS.originExchange]: "", [HEADERS.originRoutingKey]: queue, [HEADERS.attempt]: 2 };
+  assert.deepEqual(moved.headers, { a: "b", n: 1, t: true, ...own });
+  assert.deepEqual([moved.contentType, moved.body], [contentType, Buffer.from("body")]);
+  for (const lossy of [
+    { ...came, headers: { n: 1.5 } },
+    { ...came, headers: { table: {} } },
+    { ...came, body: {} },
+  ]) {
+    assert.throws(() => readdressed(lossy, queue, {}), { reason: "EVENT_UNMOVABLE" });
+  }
 });
 
 test("tables that cannot be read have no fields", () => {

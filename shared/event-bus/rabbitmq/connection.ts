@@ -1,41 +1,47 @@
 import type { Channel, ConnectionOptions } from "rabbitmq-client";
-import type { Logger } from "#shared/logging";
+import { createLogThrottle, type Logger } from "#shared/logging";
 import { bounded } from "#shared/timing";
 import type { ConnectionState } from "../bus.ts";
 import type { RabbitmqConfig } from "../config.ts";
 import { busUnavailable } from "../errors.ts";
 import { createClient, createWriteTogether } from "./client-workarounds.ts";
 
-/** One connection to the broker, made again whenever it is lost. */
+/** A connection to the broker that is opened again whenever it is lost. */
 export interface BrokerConnection {
   state(): ConnectionState;
-  /** Whether the broker takes and gives messages now. */
+  /** Whether it is open, and the broker takes messages. */
   readonly isReady: boolean;
   /** Resolves when it is ready; rejects with the signal's reason, or when it is closed. */
   ready(signal: AbortSignal): Promise<void>;
-  /** To be called before each write to one of its channels. */
+  /** Has what is written in this turn of the event loop go out together. To be called before a write to a channel. */
   writeTogether(): void;
-  /** A new channel, whose errors are its user's. @throws DomainError EVENT_BUS_UNAVAILABLE */
+  /**
+   * Opens a channel. Its errors reach the promises of its user, and end nothing else.
+   *
+   * @throws DomainError EVENT_BUS_UNAVAILABLE
+   */
   channel(): Promise<Channel>;
-  /** Closes politely, and after `timeoutMs` at once. */
+  /** Closes in order, and after `timeoutMs` at once. */
   close(timeoutMs: number): Promise<void>;
 }
 
 export interface BrokerConnectionOptions {
   readonly name: ConnectionState["name"];
   readonly config: Pick<RabbitmqConfig, "url" | "connectTimeoutMs" | "heartbeatMs">;
-  /** Who the broker's own listings say this is. */
+  /** The service's name, for the broker's own listings. */
   readonly source: string;
   readonly logger: Logger;
 }
 
-/** A burst of messages goes out as one: the default of 64 KiB would cut it into many. */
+/** Size of what goes out in one system call. Node's default of 64 KiB would cut a burst of messages into many. */
 const WRITE_BUFFER_BYTES = 1024 * 1024;
-const FIRST_RETRY_MS = 200;
-const LONGEST_RETRY_MS = 5_000;
+const MIN_RETRY_MS = 200;
+const MAX_RETRY_MS = 5_000;
 
 export function openConnection({ name, config, source, logger }: BrokerConnectionOptions): BrokerConnection {
-  const log = logger.child({ connection: name });
+  const connectionLogger = logger.child({ connection: name });
+  // A link may come and go many times a second.
+  const log = createLogThrottle(connectionLogger);
   const waiting = new Set<() => void>();
   const closing = new AbortController();
   let lastError: string | undefined;
@@ -49,37 +55,39 @@ export function openConnection({ name, config, source, logger }: BrokerConnectio
     acquireTimeout: config.connectTimeoutMs,
     heartbeat: Math.max(1, Math.round(config.heartbeatMs / 1_000)),
     socket: { writableHighWaterMark: WRITE_BUFFER_BYTES } as object as NonNullable<ConnectionOptions["socket"]>,
-    retryLow: FIRST_RETRY_MS,
-    retryHigh: LONGEST_RETRY_MS,
+    retryLow: MIN_RETRY_MS,
+    retryHigh: MAX_RETRY_MS,
   };
   const rabbit = createClient(options, () =>
-    log.warn("this version of rabbitmq-client is not known: events with unusual headers become dead letters at once"),
+    connectionLogger.warn(
+      "this version of rabbitmq-client is not known: events with unusual headers become dead letters at once",
+    ),
   );
   const writeTogether = createWriteTogether(rabbit);
   rabbit.on("connection", () => {
     connected = true;
     blocked = false;
     lastError = undefined;
-    log.info("connected to RabbitMQ");
+    log.info("connected", {}, "connected to RabbitMQ");
     wake();
   });
-  // Told once each time that the connection is lost, or cannot be made; what fails on a channel is told there.
+  // Emitted once each time that the connection is lost, or cannot be opened. Errors of channels are emitted there.
   rabbit.on("error", (err: unknown) => {
     connected = false;
     blocked = false;
     if (closing.signal.aborted) return;
     lastError = err instanceof Error ? err.message || String(codeOf(err)) : String(err);
-    log.warn({ err }, "the connection to RabbitMQ failed");
+    log.warn("failed", { err }, "the connection to RabbitMQ failed: trying again");
   });
   rabbit.on("connection.blocked", (reason) => {
     blocked = true;
     lastError = `blocked by the broker: ${reason}`;
-    log.warn({ reason }, "RabbitMQ takes no messages for now");
+    log.warn("blocked", { reason }, "RabbitMQ is short of memory or disk and takes no messages");
   });
   rabbit.on("connection.unblocked", () => {
     blocked = false;
     lastError = undefined;
-    log.info("RabbitMQ takes messages again");
+    log.info("unblocked", {}, "RabbitMQ takes messages again");
     wake();
   });
 
@@ -119,7 +127,7 @@ export function openConnection({ name, config, source, logger }: BrokerConnectio
       const acquiring = rabbit.acquire({ emitErrorsFromChannel: true });
       const { kind } = await bounded(acquiring, config.connectTimeoutMs);
       if (kind === "overran") {
-        // One that comes late is nobody's.
+        // One that comes late has no user.
         acquiring.then(
           (late) => late.close(),
           () => {},
@@ -128,7 +136,7 @@ export function openConnection({ name, config, source, logger }: BrokerConnectio
       }
       try {
         const channel = await acquiring;
-        // Whoever waits for something of the channel gets the error there; without a listener it would end the process.
+        // Without a listener an error would end the process.
         channel.on("error", () => {});
         return channel;
       } catch (error) {
@@ -139,11 +147,12 @@ export function openConnection({ name, config, source, logger }: BrokerConnectio
       closing.abort(busUnavailable("the event bus is closed"));
       await bounded(rabbit.close(), timeoutMs);
       rabbit.unsafeDestroy();
+      log.flush();
     },
   };
 }
 
-/** AMQP's name for what went wrong, such as `PRECONDITION_FAILED`; undefined when it is no error of AMQP's. */
+/** The code of an error of AMQP or of the system, such as `PRECONDITION_FAILED`; undefined when it has none. */
 export function codeOf(error: unknown): string | undefined {
   const { code } = (error ?? {}) as { code?: unknown };
   return typeof code === "string" ? code : undefined;

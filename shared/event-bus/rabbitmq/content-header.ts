@@ -94,25 +94,27 @@ export function movedContentHeader(payload: Buffer, table: Buffer): Buffer {
   return Buffer.concat([head, ...parts]);
 }
 
-/** Size of the content header's frame of a message to be published, in bytes; an upper bound when it is small. */
-export function contentHeaderFrameSize(envelope: Envelope): number {
-  const estimate = sizeOf(envelope, (text) => 3 * text.length);
-  return estimate <= SMALL ? estimate : sizeOf(envelope, Buffer.byteLength);
-}
-
-/** Every frame may be as large (AMQP 0-9-1, frame-min-size). */
-const SMALL = 4_096;
-const LARGEST_NUMBER = 8;
-
-function sizeOf({ headers = {}, ...envelope }: Envelope, bytesOf: (text: string) => number): number {
-  let size = FRAME_OVERHEAD + PROPERTIES_AT + 4;
+/** Size of the content header's frame of a message to be published, in bytes. An upper bound when that is within `frameMax`. */
+export function contentHeaderFrameSize(envelope: Envelope, frameMax: number): number {
+  const headers: Readonly<Record<string, unknown>> = envelope.headers ?? {};
+  const bound = MAX_PROPERTIES_BYTES + tableSize(headers, (text) => 3 * text.length);
+  if (bound <= frameMax) return bound;
+  let size = FRAME_OVERHEAD + PROPERTIES_AT + 4 + tableSize(headers, Buffer.byteLength);
   for (const { name } of PROPERTIES) {
     const value = (envelope as Readonly<Record<string, unknown>>)[name];
-    size += typeof value === "string" ? 1 + Math.min(bytesOf(value), 255) : LARGEST_NUMBER;
+    size += typeof value === "string" ? 1 + Math.min(Buffer.byteLength(value), 255) : MAX_NUMBER_BYTES;
   }
+  return size;
+}
+
+const MAX_NUMBER_BYTES = 8;
+const MAX_PROPERTIES_BYTES = FRAME_OVERHEAD + PROPERTIES_AT + PROPERTIES.length * 256;
+
+function tableSize(headers: Readonly<Record<string, unknown>>, bytesOf: (text: string) => number): number {
+  let size = 0;
   for (const name in headers) {
-    const value: unknown = headers[name];
-    size += 2 + bytesOf(name) + (typeof value === "string" ? 4 + bytesOf(value) : LARGEST_NUMBER);
+    const value = headers[name];
+    size += 2 + bytesOf(name) + (typeof value === "string" ? 4 + bytesOf(value) : MAX_NUMBER_BYTES);
   }
   return size;
 }

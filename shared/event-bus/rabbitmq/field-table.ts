@@ -12,10 +12,12 @@ export interface Field {
 const MAX_DEPTH = 32;
 
 /** Size of a value by its type octet, as RabbitMQ has the types (AMQP 0-9-1, errata 3). */
-const FIXED_SIZES: Readonly<Record<string, number>> = {
-  ...{ V: 0, t: 1, b: 1, B: 1, s: 2, u: 2, I: 4, i: 4, f: 4, D: 5, l: 8, T: 8, d: 8 },
-};
-const WITH_LENGTH = new Set(["S", "x", "A", "F"]);
+const SIZES = new Int8Array(256).fill(-1);
+for (const [size, types] of Object.entries({ 0: "V", 1: "tbB", 2: "su", 4: "Iif", 5: "D", 8: "lTd" })) {
+  for (const type of types) SIZES[type.charCodeAt(0)] = Number(size);
+}
+/** Long string, byte array, array, table: the size stands before the value. */
+const [STRING, BYTES, ARRAY, TABLE] = [0x53, 0x78, 0x41, 0x46] as const;
 
 /**
  * Finds the fields of a table, given without its length. Nested tables are passed over.
@@ -27,21 +29,24 @@ export function fieldsOf(table: Buffer): Field[] | undefined {
   for (let offset = 0; offset < table.length; ) {
     const typeAt = offset + 1 + (table[offset] ?? 0);
     const end = endOfValue(table, typeAt);
-    if (end === undefined || end > table.length) return undefined;
+    if (end > table.length) return undefined;
     fields.push({ name: table.toString("utf8", offset + 1, typeAt), start: offset, typeAt, end });
     offset = end;
   }
   return fields;
 }
 
-function endOfValue(bytes: Buffer, typeAt: number): number | undefined {
-  const type = String.fromCharCode(bytes[typeAt] ?? 0);
-  if (WITH_LENGTH.has(type)) {
-    return typeAt + 5 <= bytes.length ? typeAt + 5 + bytes.readUInt32BE(typeAt + 1) : undefined;
+/** @returns a place behind the table's end when there is no such type */
+function endOfValue(bytes: Buffer, typeAt: number): number {
+  const type = bytes[typeAt] ?? 0;
+  if (type === STRING || type === BYTES || type === ARRAY || type === TABLE) {
+    return typeAt + 5 > bytes.length ? MALFORMED : typeAt + 5 + bytes.readUInt32BE(typeAt + 1);
   }
-  const size = FIXED_SIZES[type];
-  return size === undefined ? undefined : typeAt + 1 + size;
+  const size = SIZES[type] ?? -1;
+  return size < 0 ? MALFORMED : typeAt + 1 + size;
 }
+
+const MALFORMED = Number.POSITIVE_INFINITY;
 
 /**
  * Decodes a table for reading: 64-bit numbers lose precision, decimals become `{ scale, value }`, byte arrays Buffers.
@@ -52,7 +57,7 @@ export function decodeTable(table: Buffer, depth = 0): Record<string, unknown> {
   for (let offset = 0; offset < table.length; ) {
     const typeAt = offset + 1 + (table[offset] ?? 0);
     const end = endOfValue(table, typeAt);
-    if (end === undefined || end > table.length) break;
+    if (end > table.length) break;
     const name = table.toString("utf8", offset + 1, typeAt);
     const value = decodeValue(table, typeAt, end, depth);
     if (name === "__proto__") Object.defineProperty(values, name, { value, enumerable: true });
@@ -66,7 +71,7 @@ function decodeArray(array: Buffer, depth: number): unknown[] {
   const values: unknown[] = [];
   for (let typeAt = 0; typeAt < array.length; ) {
     const end = endOfValue(array, typeAt);
-    if (end === undefined || end > array.length) break;
+    if (end > array.length) break;
     values.push(decodeValue(array, typeAt, end, depth));
     typeAt = end;
   }
@@ -75,9 +80,9 @@ function decodeArray(array: Buffer, depth: number): unknown[] {
 
 function decodeValue(bytes: Buffer, typeAt: number, end: number, depth: number): unknown {
   const at = typeAt + 1;
-  switch (String.fromCharCode(bytes[typeAt] ?? 0)) {
-    case "S":
-      return bytes.toString("utf8", at + 4, end);
+  const type = bytes[typeAt] ?? 0;
+  if (type === STRING) return bytes.toString("utf8", at + 4, end);
+  switch (String.fromCharCode(type)) {
     case "t":
       return bytes[at] !== 0;
     case "b":

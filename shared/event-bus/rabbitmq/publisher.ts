@@ -1,10 +1,10 @@
 import type { Channel, Envelope, ReturnedMessage } from "rabbitmq-client";
 import { DomainError } from "#shared/errors";
 import { bounded } from "#shared/timing";
-import { busUnavailable, isBusOutage, notConfirmed, refused, tooLarge, unroutable } from "../errors.ts";
-import { contentHeaderOf, createReturnsBarrier, frameMaxOf, receivedBytesOf } from "./client-workarounds.ts";
+import { busUnavailable, isBusOutage, notConfirmed, refused, unroutable } from "../errors.ts";
+import { createReturnsBarrier, receivedBytesOf } from "./client-workarounds.ts";
 import { type BrokerConnection, codeOf } from "./connection.ts";
-import { contentHeaderFrameSize, FRAME_OVERHEAD } from "./content-header.ts";
+import { createSizeLimits } from "./size-limits.ts";
 
 /** Publishes with the broker's confirmation. */
 export interface Publisher {
@@ -15,8 +15,9 @@ export interface Publisher {
    *   EVENT_TOO_LARGE when the broker takes no message of this size; EVENT_NOT_CONFIRMED when the link is too slow for it
    */
   send(envelope: Envelope, body: Buffer, signal?: AbortSignal): Promise<void>;
+  /** Number of messages that wait for their confirmation, or for a channel. */
   readonly unconfirmed: number;
-  /** Waits for what is unconfirmed. */
+  /** Waits for the confirmations, at most `timeoutMs`, and closes its channel. */
   close(timeoutMs: number): Promise<void>;
 }
 
@@ -33,9 +34,7 @@ const MIB = 1024 * 1024;
 const MAX_UNCONFIRMED = 10_000;
 const MAX_UNCONFIRMED_BYTES = 128 * MIB;
 /** Number of messages that go out one by one after the broker has closed the channel because of one of them. */
-const CAREFUL = 500;
-/** How long the broker's limit of a message's size is taken for granted: a restart may change it. */
-const SIZE_LIMIT_MS = 60_000;
+const ONE_BY_ONE = 500;
 
 /** A message in flight, or copies of it to the same place. */
 interface Flight {
@@ -46,16 +45,14 @@ interface Flight {
 export function createPublisher({ connection, prepare, timeoutMs }: PublisherOptions): Publisher {
   const flights = new Map<string, Flight>();
   const afterReturns = createReturnsBarrier();
+  const sizes = createSizeLimits();
   const emptied = new Set<() => void>();
   let current: Channel | undefined;
   let opening: Promise<Channel> | undefined;
   let unconfirmed = 0;
   let unconfirmedBytes = 0;
-  /** How many more are to go out one by one, which shows the one that the broker does not take. */
-  let careful = 0;
-  /** Maximum size of a body, as the broker has said when it refused one. */
-  let maxBodyBytes = Number.POSITIVE_INFINITY;
-  let limitKnownUntil = 0;
+  /** Number of messages that are still to go out one by one, which shows the one that the broker does not take. */
+  let oneByOne = 0;
   let previous: Promise<unknown> = Promise.resolve();
   let closed = false;
 
@@ -66,7 +63,7 @@ export function createPublisher({ connection, prepare, timeoutMs }: PublisherOpt
     const channel = await connection.channel();
     channel.on("basic.return", onReturn);
     channel.once("close", () => discard(channel));
-    // Of a message that is still being written: its own promise does not say why the channel was closed.
+    // The promise of a message that is still being written does not say why the broker has closed the channel.
     channel.once("error", noteRefusal);
     const work = prepare(channel).then(() => channel.confirmSelect());
     const outcome = await bounded(work, timeoutMs);
@@ -90,21 +87,7 @@ export function createPublisher({ connection, prepare, timeoutMs }: PublisherOpt
   }
 
   function noteRefusal(error: unknown): void {
-    if (codeOf(error) !== "PRECONDITION_FAILED") return;
-    const limit = sizeLimitIn(error);
-    if (limit === undefined) careful = CAREFUL;
-    else [maxBodyBytes, limitKnownUntil] = [limit, performance.now() + SIZE_LIMIT_MS];
-  }
-
-  /** @returns why the broker cannot take the message, if it cannot */
-  function sizeFault(envelope: Envelope, body: Buffer, channel: Channel): unknown {
-    if (body.length > maxBodyBytes && performance.now() < limitKnownUntil)
-      return tooLarge(`the broker takes messages of up to ${maxBodyBytes} bytes, and this one has ${body.length}`);
-    const size = (contentHeaderOf(envelope)?.payload.length ?? 0) + FRAME_OVERHEAD;
-    const frameBytes = Math.max(size, contentHeaderFrameSize(envelope));
-    if (frameBytes > frameMaxOf(channel))
-      return tooLarge(`headers of ${frameBytes} bytes do not fit into a frame of ${frameMaxOf(channel)} bytes`);
-    return undefined;
+    if (codeOf(error) === "PRECONDITION_FAILED" && !sizes.learn(error)) oneByOne = ONE_BY_ONE;
   }
 
   function onReturn(message: ReturnedMessage): void {
@@ -112,7 +95,7 @@ export function createPublisher({ connection, prepare, timeoutMs }: PublisherOpt
     if (flight !== undefined) flight.returned = true;
   }
 
-  function takeOff(envelope: Envelope): Flight {
+  function register(envelope: Envelope): Flight {
     const key = flightKey(envelope);
     const flight = flights.get(key) ?? { copies: 0, returned: false };
     flight.copies++;
@@ -120,7 +103,7 @@ export function createPublisher({ connection, prepare, timeoutMs }: PublisherOpt
     return flight;
   }
 
-  function land(envelope: Envelope, flight: Flight): void {
+  function unregister(envelope: Envelope, flight: Flight): void {
     if (--flight.copies === 0) flights.delete(flightKey(envelope));
   }
 
@@ -149,39 +132,40 @@ export function createPublisher({ connection, prepare, timeoutMs }: PublisherOpt
       }
 
       function expire(): void {
-        const isSlow = written !== undefined && body.length >= MIB && receivedBytesOf(written) > received;
+        const isAlive = written !== undefined && connection.isReady && receivedBytesOf(written) > received;
         // A channel that owes confirmations keeps them in memory for ever: the next message gets a new one.
         if (written !== undefined && written === current && connection.isReady) {
           discard(written);
           void written.close();
         }
-        fail(isSlow ? notConfirmed(body.length, allowedMs) : busUnavailable(`not confirmed within ${allowedMs} ms`));
+        if (isAlive && body.length >= MIB) fail(notConfirmed(body.length, allowedMs));
+        else fail(busUnavailable(`not confirmed within ${allowedMs} ms`));
       }
 
       function write(channel: Channel): void {
         // Too late: its sender has given up, and will send it again.
         if (settled) return;
-        const fault = sizeFault(envelope, body, channel);
+        const fault = sizes.faultOf(envelope, body, channel);
         if (fault !== undefined) {
           fail(fault);
           return;
         }
         written = channel;
         received = receivedBytesOf(channel);
-        const flight = takeOff(envelope);
+        const flight = register(envelope);
         connection.writeTogether();
         channel.basicPublish(envelope, body).then(
           () => {
             afterReturns(() => {
               const { returned } = flight;
-              land(envelope, flight);
+              unregister(envelope, flight);
               settle(() => (returned ? reject(unroutable(envelope.routingKey ?? "")) : resolve()));
             });
           },
           (error: unknown) => {
-            land(envelope, flight);
+            unregister(envelope, flight);
             noteRefusal(error);
-            fail(sizeFault(envelope, body, channel) ?? error);
+            fail(sizes.faultOf(envelope, body, channel) ?? error);
           },
         );
       }
@@ -201,9 +185,9 @@ export function createPublisher({ connection, prepare, timeoutMs }: PublisherOpt
     try {
       await before;
       await send(envelope, body, signal);
-      careful = Math.max(0, careful - 1);
+      oneByOne = Math.max(0, oneByOne - 1);
     } catch (error) {
-      // Alone on the channel that the broker has closed: it is this one that it does not take.
+      // It was alone on the channel that the broker has closed.
       const isRefused = isBusOutage(error) && codeOf(error.cause) === "PRECONDITION_FAILED";
       throw isRefused ? refused("the broker refused the event", error) : error;
     } finally {
@@ -218,7 +202,7 @@ export function createPublisher({ connection, prepare, timeoutMs }: PublisherOpt
       if (unconfirmed >= MAX_UNCONFIRMED || unconfirmedBytes >= MAX_UNCONFIRMED_BYTES) {
         throw busUnavailable("too many events wait for their confirmation");
       }
-      if (careful === 0) await send(envelope, body, signal);
+      if (oneByOne === 0) await send(envelope, body, signal);
       else await sendAlone(envelope, body, signal);
     },
     get unconfirmed() {
@@ -237,12 +221,6 @@ export function createPublisher({ connection, prepare, timeoutMs }: PublisherOpt
 
 function flightKey({ messageId, exchange, routingKey }: Envelope | ReturnedMessage): string {
   return `${messageId} ${exchange} ${routingKey}`;
-}
-
-/** The broker's limit of a message's size, when that is why it has closed the channel. */
-function sizeLimitIn(error: unknown): number | undefined {
-  const [, limit] = /message size \d+ is larger than .*?(\d+)/.exec(error instanceof Error ? error.message : "") ?? [];
-  return limit === undefined ? undefined : Number(limit);
 }
 
 function publishError(error: unknown): unknown {

@@ -10,16 +10,16 @@ type QueueDeclare = Exclude<Parameters<Channel["queueDeclare"]>[0], string | und
 type QueueArguments = NonNullable<QueueDeclare["arguments"]>;
 type QueueBind = Parameters<Channel["queueBind"]>[0];
 
-/** What a consumer needs on the broker, as AMQP's own declarations. */
+/** The exchange, queues and bindings of a consumer, as AMQP's declarations. */
 export interface Topology {
   readonly exchange: ExchangeDeclare;
   readonly queues: readonly QueueDeclare[];
   readonly bindings: readonly QueueBind[];
 }
 
-/** A work queue that nobody consumes goes after so long. What is put aside for it stays, and finds it when it is back. */
+/** Time after which the broker deletes a work queue without consumers. Its retries and dead letters stay. */
 const EXPIRES_MS = { transient: 30 * 60_000, autoDelete: 60_000 } as const;
-/** Looking at dead letters counts as a delivery, and RabbitMQ 4 drops what was delivered 20 times unless told otherwise. */
+/** Listing dead letters counts as a delivery, and RabbitMQ 4 drops messages after 20 deliveries by default. */
 const DEAD_LETTERS_DELIVERY_LIMIT = 1_000_000_000;
 
 export function exchangeOf(config: RabbitmqConfig): ExchangeDeclare {
@@ -27,9 +27,9 @@ export function exchangeOf(config: RabbitmqConfig): ExchangeDeclare {
   return { exchange, type, durable, autoDelete };
 }
 
-/** Where the messages of a queue wait for their next attempt: one queue for each delay, since expiry is at the head only. */
+/** Names the queue where messages wait for their next attempt: one for each delay, since only the head of a queue expires. */
 export function retryQueueOf(queue: string, delayMs: number): string {
-  return `${queue}.retry.${inWords(delayMs)}`;
+  return `${queue}.retry.${durationText(delayMs)}`;
 }
 
 export function deadLetterQueueOf(queue: string): string {
@@ -37,9 +37,9 @@ export function deadLetterQueueOf(queue: string): string {
 }
 
 /**
- * Quorum queues throughout: replicated on a cluster, and the faster ones for confirmed messages on a single node too.
- * From the work queue the broker itself makes dead letters of what it has delivered too often; from a retry queue it
- * gives messages back when their time is up. Both are at least once, which needs `reject-publish`.
+ * Derives a consumer's topology. All queues are quorum queues: replicated on a cluster, and faster for confirmed messages on
+ * a single node too. The broker dead-letters from the work queue what it has delivered too often, and from a retry queue,
+ * to the work queue, what has waited long enough. Both are at least once, which needs `reject-publish`.
  */
 export function topologyOf(
   definition: Pick<ConsumerDefinition, "queue" | "bindingKeys" | "retryDelaysMs">,
@@ -79,7 +79,7 @@ export function topologyOf(
   };
 }
 
-/** A queue of this connection alone, which goes with it. */
+/** Derives the topology of a queue that belongs to one connection and is deleted with it. */
 export function ephemeralTopologyOf(queue: string, bindingKeys: readonly string[], config: RabbitmqConfig): Topology {
   return {
     exchange: exchangeOf(config),
@@ -89,9 +89,9 @@ export function ephemeralTopologyOf(queue: string, bindingKeys: readonly string[
 }
 
 /**
- * Declares it all on a channel of its own.
+ * Declares a topology on a channel of its own.
  *
- * @throws TopologyError when something is there already and is different; DomainError EVENT_BUS_UNAVAILABLE
+ * @throws TopologyError when the broker has another declaration of one of the names; DomainError EVENT_BUS_UNAVAILABLE
  */
 export async function declare(
   open: () => Promise<Channel>,
@@ -116,8 +116,8 @@ function declarationError(cause: unknown): Error {
   return new TopologyError(`the broker has another declaration than the configuration: ${said}`, { cause });
 }
 
-/** `1s`, `250ms`, `2m`: part of a queue's name. */
-function inWords(ms: number): string {
+/** Formats a duration for a queue's name: `1s`, `250ms`, `2m`. */
+function durationText(ms: number): string {
   if (ms % 60_000 === 0 && ms > 0) return `${ms / 60_000}m`;
   return ms % 1_000 === 0 && ms > 0 ? `${ms / 1_000}s` : `${ms}ms`;
 }
