@@ -5,7 +5,7 @@ import { execFile } from "node:child_process";
 import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { test } from "node:test";
+import { type TestContext, test } from "node:test";
 import { promisify } from "node:util";
 import { databaseSection } from "#shared/database";
 import { rabbitmqSection } from "#shared/event-bus";
@@ -43,26 +43,49 @@ test("each TypeScript snippet of docs/events.md compiles", async (t) => {
 });
 
 test("each proto snippet of docs/events.md passes buf lint beside the repository's protos", async (t) => {
-  const protos = blocksOf(page).filter(({ language }) => language === "proto");
-  assert.ok(protos.length > 0);
-  const folder = await mkdtemp(join(tmpdir(), "docs-proto-"));
-  t.after(() => rm(folder, { recursive: true }));
-  await cp(join(repository, "proto"), join(folder, "proto"), { recursive: true });
-  await cp(join(repository, "buf.yaml"), join(folder, "buf.yaml"));
-  await symlink(join(repository, "node_modules"), join(folder, "node_modules"));
-  const files: string[] = [];
-  for (const { file, text } of protos) {
-    assert.ok(file !== undefined, "a proto snippet says which file it is");
-    const path = join(folder, "proto", file);
-    await mkdir(dirname(path), { recursive: true });
-    await writeFile(path, text);
-    files.push("--path", path);
-  }
-  const buf = join(repository, "node_modules/.bin/buf");
-  const { stdout } = await promisify(execFile)(buf, ["lint", ...files], { cwd: folder }).catch(
-    (error: { stdout: string; stderr: string }) => ({ stdout: error.stdout + error.stderr }),
+  const folder = await protoFolder(t);
+  const paths = [...(await writeSnippets(folder))].flatMap((path) => ["--path", path]);
+  assert.equal(await buf(folder, "lint", ...paths), "");
+});
+
+test("buf breaking says of each change of an event what docs/events.md says it does", async (t) => {
+  const [before, after] = [await protoFolder(t), await protoFolder(t)];
+  const state = "enum ParcelState {\n  PARCEL_STATE_UNSPECIFIED = 0;\n}\n";
+  const add = (text: string) => (proto: string) => proto + text;
+  const change = (from: string, to: string) => (proto: string) => {
+    assert.ok(proto.includes(from), from);
+    return proto.replaceAll(from, to);
+  };
+  const carrier = "string carrier = 2;";
+  const rule = "[(buf.validate.field).string.min_len = 1];";
+  const changes: Readonly<Record<string, (proto: string) => string>> = {
+    "Add a field": change(carrier, `${carrier}\n  string box = 3;`),
+    "Add an event": add(
+      'message ParcelLost {\n  option (meridian.v1.event) = {routing_key: "shipping.parcel_lost"};\n}\n',
+    ),
+    "Add an enum value": change(
+      "PARCEL_STATE_UNSPECIFIED = 0;",
+      "PARCEL_STATE_UNSPECIFIED = 0;\n  PARCEL_STATE_SENT = 1;",
+    ),
+    "Add or tighten a rule": change(carrier, carrier.replace(";", ` ${rule}`)),
+    "Loosen a rule": change(" [(buf.validate.field).string.uuid = true]", ""),
+    "Change `routing_key`": change("shipping.parcel_sent", "shipping.sent"),
+    "Rename a field": change("carrier", "carrier_name"),
+    "Remove, renumber or retype a field": change(carrier, ""),
+    "Rename or move the message": change("ParcelSent", "ParcelShipped"),
+  };
+  const [path = ""] = await writeSnippets(before, add(state));
+  assert.match(path, /shipping_events\.proto$/);
+  const rows = [...sectionOf("Change an event", page).matchAll(/^\| (.*?)(?:, such as .*?)? \| (.*?) \|/gm)].slice(2);
+  assert.deepEqual(
+    rows.map(([, name]) => name).toSorted(),
+    Object.keys(changes).toSorted(),
   );
-  assert.equal(stdout, "");
+  for (const [, name = "", verdict = ""] of rows) {
+    await writeSnippets(after, (proto) => changes[name]?.(proto + state) ?? proto);
+    const said = await buf(after, "breaking", "--against", before);
+    assert.equal(said === "", verdict.replaceAll("*", "") === "allows it", `${name}: ${said}`);
+  }
 });
 
 test("each events command of docs/events.md is in the command's usage", async () => {
@@ -104,6 +127,39 @@ test("each link within docs/events.md leads to a heading", () => {
   const slugs = [...page.matchAll(/^#+ (.*)$/gm)].map(([, heading = ""]) => heading.toLowerCase().replaceAll(" ", "-"));
   for (const [, slug = ""] of page.matchAll(/\]\(#([^)]+)\)/g)) assert.ok(slugs.includes(slug), slug);
 });
+
+/** Copies the repository's protos into a folder of the test's own. */
+async function protoFolder(t: TestContext): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "docs-proto-"));
+  t.after(() => rm(folder, { recursive: true }));
+  await cp(join(repository, "proto"), join(folder, "proto"), { recursive: true });
+  await cp(join(repository, "buf.yaml"), join(folder, "buf.yaml"));
+  await symlink(join(repository, "node_modules"), join(folder, "node_modules"));
+  return folder;
+}
+
+/** Writes the proto snippets of the page beside the other protos, and returns their paths. */
+async function writeSnippets(folder: string, edit = (proto: string) => proto): Promise<string[]> {
+  const paths: string[] = [];
+  for (const { language, file, text } of blocksOf(page)) {
+    if (language !== "proto") continue;
+    assert.ok(file !== undefined, "a proto snippet says which file it is");
+    const path = join(folder, "proto", file);
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(path, edit(text));
+    paths.push(path);
+  }
+  return paths;
+}
+
+/** Runs buf, and returns what it says. */
+async function buf(folder: string, ...args: string[]): Promise<string> {
+  const program = join(repository, "node_modules/.bin/buf");
+  const { stdout, stderr } = await promisify(execFile)(program, args, { cwd: folder }).catch(
+    (error: { stdout: string; stderr: string }) => error,
+  );
+  return stdout + stderr;
+}
 
 function tableAfter(text: string): string {
   const after = sectionOf("Configuration", page).split(text)[1];
