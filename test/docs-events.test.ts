@@ -77,10 +77,7 @@ test("buf breaking says of each change of an event what docs/events.md says it d
   const [path = ""] = await writeSnippets(before, add(state));
   assert.match(path, /shipping_events\.proto$/);
   const rows = [...sectionOf("Change an event", page).matchAll(/^\| (.*?)(?:, such as .*?)? \| (.*?) \|/gm)].slice(2);
-  assert.deepEqual(
-    rows.map(([, name]) => name).toSorted(),
-    Object.keys(changes).toSorted(),
-  );
+  assert.deepEqual(rows.map(([, name]) => name).toSorted(), Object.keys(changes).toSorted());
   for (const [, name = "", verdict = ""] of rows) {
     await writeSnippets(after, (proto) => changes[name]?.(proto + state) ?? proto);
     const said = await buf(after, "breaking", "--against", before);
