@@ -19,6 +19,7 @@ import { currentCall, startTrace } from "#shared/call-context";
 import {
   createEventBus,
   createInProcessBroker,
+  type EventBusStates,
   type EventContext,
   type EventEnvelope,
   type InProcessBroker,
@@ -189,6 +190,57 @@ describe("an order that is placed", () => {
     );
     assert.equal((await client.getOrder({ id: order!.id })).order?.status, OrderStatus.CONFIRMED);
     assert.deepEqual(broker.deadLetters(QUEUE), []);
+  });
+});
+
+describe("an order whose time is over", () => {
+  const reason = OrderCancelReason.TIMED_OUT;
+
+  test("is cancelled when it is pending, and that is announced with its items, for the stock to be released", async (t) => {
+    const { books, client, log } = await start(t, "100ms");
+    const { order } = await client.createOrder(newOrder());
+    const [, cancelled] = await books.heard(order!.id, 2);
+    const items = [{ bookId: house.id, quantity: 2 }];
+    const event = create(OrderCancelledSchema, { orderId: order!.id, userId: ada.id, reason, items });
+    assert.deepEqual(cancelled?.event, event);
+    const { order: now } = await client.getOrder({ id: order!.id });
+    assert.deepEqual([now?.status, now?.cancelReason], [OrderStatus.CANCELLED, reason]);
+    await log.line({ level: "warn", msg: "order timed out", order_id: order!.id });
+  });
+
+  test("is cancelled also while its OrderPlaced cannot be published", async (t) => {
+    const broker = createInProcessBroker();
+    t.after(() => broker.close());
+    const { client } = await startApp(t, broker, (await startPeers(t)).url, "100ms");
+    const { order } = await client.createOrder(newOrder());
+    await until("the end", async () => {
+      const { order: now } = await client.getOrder({ id: order!.id });
+      return now?.status === OrderStatus.CANCELLED && now.cancelReason === reason;
+    });
+  });
+
+  test("has its stock released again when that is reserved too late", async (t) => {
+    const { books, client, broker } = await start(t, "100ms");
+    const { order } = await client.createOrder(newOrder());
+    await books.heard(order!.id, 2);
+    await books.reserve(order!.id);
+    const [, first, second] = await books.heard(order!.id, 3);
+    assert.deepEqual(second, { ...first, traceId: second?.traceId });
+    assert.equal((await client.getOrder({ id: order!.id })).order?.cancelReason, reason);
+    assert.deepEqual(broker.deadLetters(QUEUE), []);
+  });
+
+  test("stays as it is when it has ended before", async (t) => {
+    const { books, client, log } = await start(t, "500ms");
+    const { order } = await client.createOrder(newOrder());
+    await books.reserve(order!.id);
+    await books.heard(order!.id, 2);
+    const { url } = await log.line({ msg: "admin pages" });
+    await until("the timeout to be handled", async () => {
+      const { bus } = (await (await fetch(`${url}/debug/events`)).json()) as { readonly bus: EventBusStates };
+      return bus.consumers.find(({ queue }) => queue === QUEUE)?.counts.handled === 2;
+    });
+    assert.equal((await client.getOrder({ id: order!.id })).order?.status, OrderStatus.CONFIRMED);
   });
 });
 

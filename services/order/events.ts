@@ -19,11 +19,14 @@ export interface OrderEventsOptions {
 }
 
 /** What order-service publishes. */
-export function orderEvents({ outbox }: OrderEventsOptions): OrderEvents {
+export function orderEvents({ outbox, orderTimeoutMs }: OrderEventsOptions): OrderEvents {
   return {
-    async placed(tx, { id, userId, items }) {
+    async placed(tx, { id, userId, items, createdAt }) {
       const placedItems = items.map(({ bookId, quantity }) => ({ bookId, quantity }));
       await outbox.add(tx, OrderPlacedSchema, { orderId: id, userId, items: placedItems }, { key: id });
+      // Without the key: it must not wait for an OrderPlaced that cannot be published.
+      const notBefore = new Date(createdAt.getTime() + orderTimeoutMs);
+      await outbox.add(tx, OrderTimeoutElapsedSchema, { orderId: id }, { notBefore });
     },
 
     confirmed: (tx, { id, userId }) => outbox.add(tx, OrderConfirmedSchema, { orderId: id, userId }, { key: id }),
