@@ -7,7 +7,7 @@ export interface Batch {
   add(rows: readonly OutboxRow[]): void;
   /** Takes the outcomes since the last call. */
   drain(): Outcome[];
-  /** Events without an outcome yet, in no order. */
+  /** Events whose outcome is not known or has not been taken yet, in no order. */
   readonly unsettled: readonly OutboxRow[];
   /** Resolves when nothing is being published any more. */
   done(): Promise<void>;
@@ -32,18 +32,13 @@ export function createBatch(bus: Pick<EventBus, "send">, mayPublish: () => boole
   const unsettled = new Set<OutboxRow>();
   const running = new Set<Promise<void>>();
 
-  function settle(outcome: Outcome): void {
-    unsettled.delete(outcome.row);
-    outcomes.push(outcome);
-  }
-
   async function publishInOrder(rows: readonly OutboxRow[]): Promise<void> {
     for (let index = 0; index < rows.length; index++) {
       const row = rows[index];
       if (row === undefined || outage !== undefined || !mayPublish()) return;
       const outcome = await publish(row);
       if (outcome === undefined) return;
-      settle(outcome);
+      outcomes.push(outcome);
       if (outcome.kind === "failed" && row.envelope.key !== "") {
         for (const later of rows.slice(index + 1)) wait(later);
         return;
@@ -73,7 +68,7 @@ export function createBatch(bus: Pick<EventBus, "send">, mayPublish: () => boole
   /** Behind a failed event of its key. Those that wait already stay as they are. */
   function wait(row: OutboxRow): void {
     if (row.state === "behind") unsettled.delete(row);
-    else settle({ kind: "behind", row });
+    else outcomes.push({ kind: "behind", row });
   }
 
   function add(rows: readonly OutboxRow[]): void {
@@ -84,7 +79,7 @@ export function createBatch(bus: Pick<EventBus, "send">, mayPublish: () => boole
       unsettled.add(row);
       if (row.halted || halted.has(key)) wait(row);
       else if (row.waitMs !== null) {
-        settle({ kind: "postponed", row, retryMs: row.waitMs });
+        outcomes.push({ kind: "postponed", row, retryMs: row.waitMs });
         if (key !== "") halted.add(key);
       } else if (key === "") start([row]);
       else {
@@ -106,6 +101,7 @@ export function createBatch(bus: Pick<EventBus, "send">, mayPublish: () => boole
     drain() {
       const drained = outcomes;
       outcomes = [];
+      for (const { row } of drained) unsettled.delete(row);
       return drained;
     },
     get unsettled() {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { sql } from "kysely";
 import { type CallContext, runInCall, startTrace } from "#shared/call-context";
 import { until } from "#shared/testing";
@@ -196,6 +197,20 @@ for (const engine of Object.keys(engines)) {
       const names = bus.names();
       assert.equal(names.length, 67, "nothing is sent twice");
       assert.equal(names.at(-1), "behind it");
+    });
+
+    test("sends nothing twice while confirmations trickle in", async (t) => {
+      const database = await openOn(engine, t);
+      if (database === undefined) return;
+      // Around the time after which a claim writes what it has and takes more.
+      const bus = scriptedBus(() => delay(800 + Math.random() * 600));
+      const outbox = outboxOn(t, database, bus);
+      await database.db.transaction().execute(async (tx) => {
+        for (let n = 0; n < 800; n++) await greet(outbox, tx, `${n}`, { key: n % 2 === 0 ? "" : `${n}` });
+      });
+      outbox.start();
+      await until("the outbox to be empty", isEmpty(outbox), 60_000);
+      assert.equal(bus.sent.length, 800);
     });
 
     test("gives back at a stop what it has not published", async (t) => {
