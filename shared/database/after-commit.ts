@@ -1,6 +1,6 @@
 import type { DatabaseConnection, Dialect, Driver, Kysely } from "kysely";
 
-/** What waits for the end of the transaction that is open on a connection. */
+/** Work that waits for the commit of the transaction that is open on a connection. */
 const waiting = new WeakMap<DatabaseConnection, (() => void)[]>();
 
 /**
@@ -23,7 +23,7 @@ export async function afterCommit(
   });
 }
 
-/** The dialect, whose transactions carry out what `afterCommit` was given. */
+/** A dialect whose transactions run the work given to `afterCommit`. */
 export function withCommitHooks(dialect: Dialect): Dialect {
   return {
     createDriver: () => hookedDriver(dialect.createDriver()),
@@ -50,7 +50,7 @@ function hookedDriver(driver: Driver): Driver {
       await driver.rollbackTransaction(connection);
     },
   };
-  // All else is the driver's own, optional methods too.
+  // All other methods are the driver's own, the optional ones too.
   return new Proxy(driver, {
     get(target, name) {
       if (Object.hasOwn(hooks, name)) return Reflect.get(hooks, name);

@@ -5,7 +5,14 @@ import { type ColumnType, type Generated, type Kysely, sql } from "kysely";
 import { pino } from "pino";
 import { DomainError } from "#shared/errors";
 import { createReadiness } from "#shared/lifecycle";
-import { databaseConfig, databaseForTest, embeddedForTest, pgbouncerForTest, postgresForTest } from "#shared/testing";
+import {
+  closeAfter,
+  databaseConfig,
+  databaseForTest,
+  embeddedForTest,
+  pgbouncerForTest,
+  postgresForTest,
+} from "#shared/testing";
 import {
   createDatabase,
   type Database,
@@ -305,7 +312,7 @@ for (const [engine, urlOf] of Object.entries(engines)) {
         readiness,
         ...(url === EMBEDDED && { embedded: await embeddedForTest() }),
       });
-      t.after(() => database.close());
+      closeAfter(t, () => database.close());
       const { db } = database;
       const away = { name: "DomainError", code: "unavailable", reason: "DATABASE_UNAVAILABLE" };
       const allAway = async () => {

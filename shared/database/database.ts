@@ -2,6 +2,7 @@ import { Kysely } from "kysely";
 import type { Migration } from "kysely/migration";
 import type { Readiness } from "#shared/lifecycle";
 import type { Logger } from "#shared/logging";
+import { bounded } from "#shared/timing";
 import { withCommitHooks } from "./after-commit.ts";
 import { type Availability, createAvailability } from "./availability.ts";
 import { type DatabaseConfig, embeddedLocation } from "./config.ts";
@@ -16,11 +17,13 @@ import { assertTables, type RequiredTables } from "./required-tables.ts";
 /** One service's tables: a schema of its own in a PostgreSQL, or in an embedded PGlite. */
 export interface Database<Tables> {
   /**
-   * For queries and transactions. Unqualified names mean the service's schema, in Kysely's builders and in plain SQL.
+   * For queries and transactions. Kysely's builders name the service's schema. Plain SQL names it with `tableOf(db, name)`:
+   * unqualified names mean the schema too, but outside of a transaction only without a connection pooler in between.
    * Both engines give columns the same types (the table in column-types.ts): `int8` and `count(*)` are bigint.
    *
    * While the database is away, not migrated yet or closed, everything rejects at once with DomainError `unavailable`,
-   * reason `DATABASE_UNAVAILABLE`; a statement that outlives `statement_timeout`, with reason `DATABASE_TIMEOUT`. When a
+   * reason `DATABASE_UNAVAILABLE`, which `isOutage` recognises. A statement that outlives `statement_timeout`, and one that
+   * gets no connection within `connect_timeout` because all are in use, reject with reason `DATABASE_TIMEOUT`. When a
    * connection breaks, its transaction is rolled back; only if it breaks during the commit is the outcome unknown.
    */
   readonly db: Kysely<Tables>;
@@ -71,7 +74,7 @@ export function createDatabase<Tables>(options: DatabaseOptions): Database<Table
       if (unknown.length > 0) logger.warn({ migrations: unknown }, "database is ahead of this version");
       if (required.size > 0) await inOneTransaction(unguarded, (db) => assertTables(db, schema, required));
     },
-    probe: () => engine.probe(),
+    probe: () => engine.probe(false),
     probeIntervalMs: config.probeIntervalMs,
     component: options.readiness.component("database"),
     logger,
@@ -92,11 +95,11 @@ export function createDatabase<Tables>(options: DatabaseOptions): Database<Table
     schema,
     session: engine.session,
     limits: engine.limits,
-    probe: () =>
-      engine.probe().then(
-        () => true,
-        () => false,
-      ),
+    async probe() {
+      const { kind } = await bounded(engine.probe(true), config.connectTimeoutMs);
+      if (kind !== "done") availability.suspect();
+      return kind === "done";
+    },
     requireTables(more) {
       required.add(more);
       availability.prepareAgain();

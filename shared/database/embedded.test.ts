@@ -9,7 +9,7 @@ import { Kysely, sql } from "kysely";
 import { pino } from "pino";
 import { isInEmbeddedTransaction } from "#shared/call-context";
 import { createReadiness } from "#shared/lifecycle";
-import { databaseConfig } from "#shared/testing";
+import { closeAfter, databaseConfig } from "#shared/testing";
 import { createEmbedded } from "./embedded.ts";
 import { lockFolder } from "./folder-lock.ts";
 import { createDatabase, type Database, type Embedded, inTransaction, type Migration, openEmbedded } from "./index.ts";
@@ -31,7 +31,7 @@ function databaseOn(t: TestContext, schema: string, where: { embedded: Embedded 
     readiness: createReadiness(),
     ...("embedded" in where && where),
   });
-  t.after(() => database.close());
+  closeAfter(t, () => database.close());
   database.start();
   return database;
 }
@@ -74,7 +74,7 @@ test("services share one session without mixing", async (t) => {
 
   await t.test("a query past the open transaction is refused after a while, for ever it would wait", async () => {
     await user.db.transaction().execute(async () => {
-      await assert.rejects(titles(order), { code: "unavailable", reason: "DATABASE_UNAVAILABLE" });
+      await assert.rejects(titles(order), { code: "unavailable", reason: "DATABASE_TIMEOUT" });
     });
     assert.deepEqual(await titles(order), ["of 2"]);
   });

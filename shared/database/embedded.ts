@@ -4,7 +4,7 @@ import { bounded } from "#shared/timing";
 import { columnParsers } from "./column-types.ts";
 import { type EmbeddedLocation, embeddedLocation } from "./config.ts";
 import { type Engine, inOneTransaction } from "./engine.ts";
-import { databaseUnavailable } from "./errors.ts";
+import { databaseBusy, databaseUnavailable } from "./errors.ts";
 import { type FolderLock, lockFolder } from "./folder-lock.ts";
 import { createSessionLock } from "./session-lock.ts";
 import { shareSession } from "./shared-session.ts";
@@ -16,9 +16,10 @@ const SESSION_TIMEOUT_MS = 3_000;
 const CLOSE_TIMEOUT_MS = 5_000;
 
 /**
- * Opens the embedded database of a `pglite:` URL: one to three seconds, some 500 MB, so one a process. Databases made
- * with it share its one session and take turns: a query waits for the end of another's transaction, and after 3 s is
- * refused as `unavailable` (so is, for ever, one that a transaction makes past itself: `db` where it meant `trx`).
+ * Opens the embedded database of a `pglite:` URL. That takes one to three seconds and some 500 MB, so one a process is
+ * enough: Databases made with it share its one session and take turns. A query waits for the end of another's transaction;
+ * after 3 s it fails with DATABASE_TIMEOUT. So does every query that a transaction makes past itself, with `db` where
+ * `trx` was meant.
  *
  * Data is there after a restart and after a crash of the process; a power cut may cost it.
  *
@@ -28,7 +29,7 @@ export async function openEmbedded(url: string): Promise<Embedded> {
   const location = embeddedLocation(url);
   if (location === undefined) throw new TypeError("openEmbedded: expected a pglite: URL");
   const embedded = createEmbedded(location, SESSION_TIMEOUT_MS);
-  await embedded.probe();
+  await embedded.probe(true);
   return embedded;
 }
 
@@ -61,7 +62,7 @@ export function createEmbedded(location: EmbeddedLocation, sessionTimeoutMs: num
     try {
       await session.acquire();
     } catch (error) {
-      throw databaseUnavailable("the database is busy", error);
+      throw databaseBusy(error);
     }
     try {
       // Again: it may have been closed in the meantime, and Kysely's `begin` on a closed PGlite never returns.
@@ -82,7 +83,7 @@ export function createEmbedded(location: EmbeddedLocation, sessionTimeoutMs: num
     open.lock?.release();
   }
 
-  // A setting of the session, and so of everybody: it is set again when the turn goes to another schema.
+  // A setting of the session, which all schemas share: it is set again when the turn goes to another one.
   let searchPath: string | undefined;
 
   const createDialect = (schema: string, admit: () => void): Dialect =>

@@ -24,11 +24,13 @@ export interface Engine {
    */
   inOwnTransaction<T>(work: (tx: Kysely<unknown>) => Promise<T>, signal: AbortSignal): Promise<T>;
   /**
-   * Whether the database answers and takes writes; false when no connection is free to ask, which proves nothing.
+   * Whether the database answers and takes writes; false when that cannot be asked because connections are used up, which
+   * proves nothing.
    *
+   * @param mayConnect whether to open a connection beside the pool when all of its connections are in use
    * @throws DatabaseUnavailableError when it is away
    */
-  probe(): Promise<boolean>;
+  probe(mayConnect: boolean): Promise<boolean>;
   /** Waits for open transactions, up to a bound. */
   close(): Promise<void>;
 }

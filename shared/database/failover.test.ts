@@ -5,7 +5,7 @@ import { sql } from "kysely";
 import pg from "pg";
 import { createReadiness, type Readiness } from "#shared/lifecycle";
 import { createLogger } from "#shared/logging";
-import { databaseConfig, postgresForTest, until } from "#shared/testing";
+import { closeAfter, databaseConfig, postgresForTest, until } from "#shared/testing";
 import { createDatabase, type Database, isOutage, type Migration, probe } from "./index.ts";
 
 interface Tables {
@@ -30,7 +30,7 @@ async function start(t: TestContext, url: string, settings: Record<string, unkno
     logger: createLogger({ name: "test", config: { level: "silent", format: "json" } }),
     readiness,
   });
-  t.after(() => database.close());
+  closeAfter(t, () => database.close());
   database.start();
   await database.ready(AbortSignal.timeout(20_000));
   return { database, readiness };
@@ -107,11 +107,14 @@ test("a transaction that is read-only by choice refuses writes without an outage
 });
 
 test("a refused extra connection is no outage: work goes on with those that there are", async (t) => {
+  const role = `test_${randomUUID().replaceAll("-", "")}`;
+  let admin: string | undefined;
+  // After the database has been dropped, which holds what the role owns.
+  closeAfter(t, () => (admin === undefined ? undefined : direct(admin, `drop role if exists ${role}`)));
   const url = await postgresForTest(t);
   if (url === undefined) return;
-  const role = `test_${randomUUID().replaceAll("-", "")}`;
+  admin = adminUrl(url);
   await direct(url, `create role ${role} login`, `grant create on database ${nameOf(url)} to ${role}`);
-  t.after(() => direct(adminUrl(url), `drop role ${role}`));
   const own = new URL(url);
   own.username = role;
   const { database, readiness } = await start(t, own.href, { pool_size: 5, probe_interval: "20ms" });

@@ -26,7 +26,7 @@ export function lockFolder(folder: string): FolderLock {
   const path = `${resolve(folder)}.lock`;
   if (held.has(path)) throw inUse(folder, process.pid);
   mkdirSync(dirname(path), { recursive: true });
-  // Linked into place when it is whole, so that nobody reads half a lock file.
+  // Linked into place when it is whole, so that no process reads half a lock file.
   const draft = `${path}.${process.pid}`;
   const began = startOf(process.pid);
   const owner: Owner = { pid: process.pid, ...(began !== undefined && { began }) };
@@ -54,7 +54,7 @@ function tryLink(from: string, to: string): boolean {
   }
 }
 
-/** @throws Error when the lock is somebody's who lives */
+/** @throws Error when the process that has the lock is alive */
 function takeAwayIfStale(folder: string, path: string): void {
   const owner = readOwner(path);
   if (owner === "absent") return;
@@ -98,7 +98,7 @@ function isAlive({ pid, began }: Owner): boolean {
   try {
     process.kill(pid, 0);
   } catch (error) {
-    // EPERM is a process of somebody else's.
+    // EPERM: the process exists and belongs to another user.
     if (errorCode(error) === "ESRCH") return false;
   }
   const now = startOf(pid);

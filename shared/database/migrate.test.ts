@@ -4,7 +4,7 @@ import { sql } from "kysely";
 import pg from "pg";
 import { pino } from "pino";
 import { createReadiness } from "#shared/lifecycle";
-import { databaseConfig, embeddedForTest, postgresForTest } from "#shared/testing";
+import { closeAfter, databaseConfig, embeddedForTest, postgresForTest } from "#shared/testing";
 import { createDatabase, type Database, type Migration } from "./index.ts";
 
 interface Tables {
@@ -36,18 +36,19 @@ async function start(
   url: string,
   schema: string,
   migrations: Record<string, Migration>,
+  settings: Record<string, unknown> = {},
 ): Promise<Started> {
   const logs: Record<string, unknown>[] = [];
   const readiness = createReadiness();
   const database = createDatabase<Tables>({
-    config: databaseConfig({ url }),
+    config: databaseConfig({ url, ...settings }),
     schema,
     migrations,
     logger: pino({ level: "info" }, { write: (line: string) => logs.push(JSON.parse(line)) }),
     readiness,
     ...(url === "pglite:memory" && { embedded: await embeddedForTest() }),
   });
-  t.after(() => database.close());
+  closeAfter(t, () => database.close());
   database.start();
   return { database, readiness, logs };
 }
@@ -144,6 +145,35 @@ test("a replica waits for the one that migrates", async (t) => {
   await becomes(two.readiness, isWaiting);
   end();
   assert.deepEqual([await runs(one), await runs(two)], [["first"], ["first"]]);
+});
+
+test("a migration waits for one of an older version, which holds the lock by its session", async (t) => {
+  const url = await postgresForTest(t);
+  if (url === undefined) return;
+  const older = new pg.Client({ connectionString: url, application_name: "older" });
+  await older.connect();
+  try {
+    await older.query("select pg_advisory_lock(4907163254111)");
+    const one = await start(t, url, "older", { "001_first": first });
+    await becomes(one.readiness, (reason) => /another migration .* by .*\(older, idle\)/.test(reason ?? ""));
+    await older.query("select pg_advisory_unlock_all()");
+    assert.deepEqual(await runs(one), ["first"]);
+  } finally {
+    await older.end();
+  }
+});
+
+test("migrations run at migration_url, in the database of url", async (t) => {
+  const url = await postgresForTest(t);
+  if (url === undefined) return;
+  const migrationUrl = new URL(url);
+  migrationUrl.searchParams.set("options", "-c meridian.role=migrator");
+  const who: Migration = {
+    up: (db) =>
+      sql`create table runs as select current_setting('meridian.role', true) as name`.execute(db).then(() => {}),
+  };
+  const one = await start(t, url, "elsewhere", { "001_who": who }, { migration_url: migrationUrl.href });
+  assert.deepEqual(await runs(one), ["migrator"]);
 });
 
 test("closing ends a wait for the migrations' lock, and a start that has only begun", async (t) => {

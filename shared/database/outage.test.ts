@@ -5,9 +5,11 @@ import { type TestContext, test } from "node:test";
 import { type Kysely, sql } from "kysely";
 import pg from "pg";
 import { pino } from "pino";
+import { DomainError } from "#shared/errors";
 import { createReadiness, type Readiness } from "#shared/lifecycle";
-import { databaseConfig, postgresForTest } from "#shared/testing";
-import { createDatabase, type Database, type Migration } from "./index.ts";
+import { closeAfter, databaseConfig, postgresForTest } from "#shared/testing";
+import { databaseTimeout } from "./errors.ts";
+import { createDatabase, type Database, isOutage, type Migration } from "./index.ts";
 
 interface Tables {
   notes: { title: string };
@@ -18,7 +20,7 @@ const migrations: Record<string, Migration> = {
 };
 const AWAY = { name: "DomainError", code: "unavailable", reason: "DATABASE_UNAVAILABLE" };
 
-/** A way to PostgreSQL that can be broken: the server itself is everybody's. */
+/** A way to PostgreSQL that can be broken: other tests use the server too. */
 interface Proxy {
   readonly url: string;
   /** How many connections it has taken so far. */
@@ -66,7 +68,7 @@ async function proxyTo(t: TestContext, target: string): Promise<Proxy> {
   }
 
   const at = await listen(0);
-  t.after(cut);
+  closeAfter(t, cut);
   const url = new URL(target);
   url.host = `127.0.0.1:${at}`;
   return {
@@ -109,7 +111,7 @@ async function begin(t: TestContext, settings: Record<string, unknown> = {}): Pr
     logger: pino({ level: "trace" }, { write: (line: string) => logs.push(line) }),
     readiness,
   });
-  t.after(() => database.close());
+  closeAfter(t, () => database.close());
   async function direct(statement: string): Promise<pg.QueryResult> {
     const client = new pg.Client({ connectionString: target });
     await client.connect();
@@ -183,6 +185,17 @@ test("an outage that a query meets is seen at once, told, and recovered from", a
   }
 });
 
+test("only this process's own database makes an outage, whatever reason an error bears", async (t) => {
+  const running = await started(t);
+  if (running === undefined) return;
+  const { db, database } = running;
+  const foreign = new DomainError("unavailable", "DATABASE_UNAVAILABLE", "the peer's database is away");
+  assert.equal(isOutage(foreign), false);
+  assert.equal(isOutage(databaseTimeout(foreign)), false);
+  await database.close();
+  assert.equal(isOutage(await titles(db).catch((error: unknown) => error)), true);
+});
+
 test("an outage that no query meets is found by the probe", async (t) => {
   const running = await started(t, { probe_interval: "50ms" });
   if (running === undefined) return;
@@ -199,7 +212,7 @@ test("a transaction whose connection breaks between two statements leaves nothin
   const { db, readiness, proxy } = running;
   const attempt = db.transaction().execute(async (trx) => {
     await add(trx, "half");
-    // Nobody awaits anything on the connection: its error must find a listener all the same.
+    // Nothing is awaited on the connection: its error must find a listener all the same.
     await proxy.cut();
     await becomesReady(readiness, false);
     await add(trx, "other half");
@@ -248,7 +261,7 @@ test("a backend that the server ends fails its statement, no more", async (t) =>
   const sleeping = assert.rejects(sql`select pg_sleep(60)`.execute(db), AWAY);
   while ((await direct(`${terminate} and query like '%pg_sleep%'`)).rowCount === 0);
   await sleeping;
-  // The idle ones too: nobody waits for them, so it must not end this process either.
+  // The idle ones too: no query waits for them, and their end must not end this process.
   await Promise.all(Array.from({ length: 5 }, () => titles(db)));
   await direct(terminate);
   await becomesReady(readiness, true);

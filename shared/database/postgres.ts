@@ -1,6 +1,6 @@
 import { type Dialect, type Kysely, PostgresAdapter, PostgresDialect, type PostgresPoolClient } from "kysely";
 import pg from "pg";
-import { bounded, createBackoff, sleep } from "#shared/timing";
+import { bounded, createBackoff, settled, sleep } from "#shared/timing";
 import { pgTypes } from "./column-types.ts";
 import { type DatabaseConfig, describePostgres } from "./config.ts";
 import { type Engine, inOneTransaction } from "./engine.ts";
@@ -200,20 +200,18 @@ export function createPostgresEngine(options: PostgresOptions): Engine {
       }
     },
 
-    async probe() {
-      if (pool.totalCount >= config.poolSize && pool.idleCount === 0) return false;
+    async probe(mayConnect) {
+      const isUsedUp = pool.totalCount >= config.poolSize && pool.idleCount === 0;
+      if (isUsedUp && !mayConnect) return false;
+      // One stale connection is no outage: what a new one says counts.
+      if (!isUsedUp && (await settled(probePooled())).kind === "done") return true;
       try {
-        await probePooled();
-      } catch {
-        // One stale connection is no outage: what a new one says counts.
-        try {
-          await end(await connectAlone(config.url, { query_timeout: connectTimeoutMs }));
-        } catch (error) {
-          if (isTooManyConnections(error) && live.size > 0) return false;
-          throw databaseUnavailable("the database does not answer", error);
-        }
+        await end(await connectAlone(config.url, { query_timeout: connectTimeoutMs }));
+        return true;
+      } catch (error) {
+        if (isTooManyConnections(error) && live.size > 0) return false;
+        throw databaseUnavailable("the database does not answer", error);
       }
-      return true;
     },
 
     async close() {

@@ -4,7 +4,7 @@ import { type TestContext, test } from "node:test";
 import { type Kysely, sql } from "kysely";
 import { pino } from "pino";
 import { createReadiness, type Readiness } from "#shared/lifecycle";
-import { databaseConfig, embeddedForTest, postgresForTest, until } from "#shared/testing";
+import { closeAfter, databaseConfig, embeddedForTest, postgresForTest, until } from "#shared/testing";
 import { createDatabase, type Database, requireTables, schemaOf, sharedSessionOf, tableOf } from "./index.ts";
 
 const engines: Record<string, (t: TestContext) => Promise<string | undefined>> = {
@@ -34,7 +34,7 @@ async function open(t: TestContext, url: string): Promise<Opened> {
     readiness,
     ...(url === "pglite:memory" && { embedded: await embeddedForTest() }),
   });
-  t.after(() => database.close());
+  closeAfter(t, () => database.close());
   return { schema, database, readiness };
 }
 
@@ -90,7 +90,7 @@ async function secondDatabase(t: TestContext, url: string, schema: string): Prom
     readiness: createReadiness(),
     ...(url === "pglite:memory" && { embedded: await embeddedForTest() }),
   });
-  t.after(() => database.close());
+  closeAfter(t, () => database.close());
   database.start();
   await database.ready(AbortSignal.timeout(20_000));
   return database.db;

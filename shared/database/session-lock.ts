@@ -1,6 +1,6 @@
-/** Lets one in at a time, in the order of asking. */
+/** A lock in memory, given in the order of asking. */
 export interface SessionLock {
-  /** @throws Error when the turn does not come within the timeout */
+  /** @throws Error when the lock is not free within the timeout */
   acquire(): Promise<void>;
   release(): void;
 }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { sql } from "kysely";
 import pg from "pg";
-import { databaseForTest, pgbouncerForTest, postgresForTest } from "#shared/testing";
+import { closeAfter, databaseForTest, pgbouncerForTest, postgresForTest } from "#shared/testing";
 import { schemaOf } from "./index.ts";
 import { sessionSettings } from "./session-settings.ts";
 
@@ -63,7 +63,7 @@ test("through PgBouncer nothing of a session is left to the next client of the s
   await db.transaction().execute((tx) => sql`select 1`.execute(tx));
   const client = new pg.Client({ connectionString: pgbouncer.url });
   await client.connect();
-  t.after(() => client.end());
+  closeAfter(t, () => client.end());
   const { rows } = await client.query(`
     select current_setting('search_path') as search_path, current_setting('statement_timeout') as statement_timeout,
       (select count(*)::int from pg_locks where locktype = 'advisory') as locks`);

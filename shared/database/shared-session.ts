@@ -1,10 +1,10 @@
 import { type DatabaseConnection, type Dialect, type Driver, PGliteAdapter } from "kysely";
 
-/** Whose turn it is on a session. */
+/** Who may use a session, one at a time. */
 export interface Turns {
   /** Resolves when it is the caller's turn; rejects when that is refused or takes too long. */
   take(): Promise<void>;
-  /** Makes the session ready for the one whose turn it is. */
+  /** Prepares the session for the one whose turn it is. */
   enter(connection: DatabaseConnection): Promise<void>;
   release(): void;
 }
@@ -35,7 +35,7 @@ export function shareSession(dialect: Dialect, driver: Driver, turns: Turns): Di
     rollbackToSavepoint: async (connection, name, compile) =>
       await driver.rollbackToSavepoint?.(connection, name, compile),
     releaseSavepoint: async (connection, name, compile) => await driver.releaseSavepoint?.(connection, name, compile),
-    // Whoever opened the session closes it.
+    // The owner of the session closes it.
     destroy: async () => {},
   };
   return {
@@ -47,7 +47,7 @@ export function shareSession(dialect: Dialect, driver: Driver, turns: Turns): Di
 }
 
 class SharedSessionAdapter extends PGliteAdapter {
-  /** Or Kysely would add its lock to ours. */
+  /** Keeps Kysely from adding its lock to this one. */
   override get supportsMultipleConnections(): boolean {
     return true;
   }

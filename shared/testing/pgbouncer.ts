@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import pg from "pg";
+import { closeAfter } from "./close-after.ts";
 import { postgresForTest } from "./database.ts";
 import { freePort, programForTest, runProgram } from "./programs.ts";
 import { until } from "./waiting.ts";
@@ -34,7 +35,7 @@ export async function pgbouncerForTest(
   if (directUrl === undefined) return undefined;
   const { hostname, port: serverPort, username, password } = new URL(directUrl);
   const folder = await mkdtemp(join(tmpdir(), "pgbouncer-"));
-  t.after(() => rm(folder, { recursive: true, force: true }));
+  closeAfter(t, () => rm(folder, { recursive: true, force: true }));
   const port = await freePort();
   const users = join(folder, "users.txt");
   const config = join(folder, "pgbouncer.ini");
@@ -58,7 +59,7 @@ export async function pgbouncerForTest(
   const isRoot = process.getuid?.() === 0;
   if (isRoot) await chmod(folder, 0o755);
   const running = runProgram(program, [...(isRoot ? ["-u", "nobody"] : []), config]);
-  t.after(() => running.kill());
+  closeAfter(t, () => running.kill());
   const url = new URL(directUrl);
   url.host = `127.0.0.1:${port}`;
   await until("PgBouncer to serve", async () => {
