@@ -1,4 +1,4 @@
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { accessSync, constants } from "node:fs";
@@ -12,6 +12,7 @@ import { promisify } from "node:util";
 import { Connection } from "rabbitmq-client";
 import { closeAfter, until, within } from "#shared/testing";
 import { freePort } from "./free-port.ts";
+import { type Running, runGuarded } from "./guarded-program.ts";
 import { skipWithout } from "./skip.ts";
 
 /** A RabbitMQ node of the test's own, to be killed and tormented. */
@@ -37,14 +38,13 @@ export interface PrivateBroker {
 }
 
 const START_TIMEOUT_MS = 60_000;
-const END_TIMEOUT_MS = 30_000;
 const CTL_TIMEOUT_MS = 30_000;
-const OUTPUT_LIMIT = 20_000;
 
 const execute = promisify(execFile);
 
 /** Where RabbitMQ's own scripts are. What Debian and RPM have on the PATH insists on the user `rabbitmq`. */
 const FOLDERS = [
+  ...(process.env["TEST_RABBITMQ_PROGRAMS"] ?? "").split(delimiter).filter(Boolean),
   "/usr/lib/rabbitmq/bin", // Debian, RPM
   "/opt/rabbitmq/sbin", // the Docker image
   "/opt/homebrew/opt/rabbitmq/sbin",
@@ -83,7 +83,7 @@ export async function startPrivateBroker(): Promise<PrivateBroker> {
   async function start(): Promise<void> {
     if (node !== undefined && !node.ended()) throw new Error("the broker runs already");
     // With input allowed the script becomes the Erlang VM: this process is the one to kill.
-    node = await run(server, ["-noinput"], folder, env);
+    node = await runGuarded(server, ["-noinput"], folder, env);
     await accepting(url, node);
   }
   async function ctl(...args: readonly string[]): Promise<string> {
@@ -101,7 +101,7 @@ export async function startPrivateBroker(): Promise<PrivateBroker> {
 
   try {
     // Of its own too: the one that a VM starts for itself would outlive it.
-    epmd = await run("epmd", ["-port", String(epmdPort)], folder, env);
+    epmd = await runGuarded("epmd", ["-port", String(epmdPort)], folder, env);
     await listening(epmdPort, epmd);
     await start();
   } catch (error) {
@@ -170,48 +170,6 @@ async function prepare(folder: string, { port, epmdPort, distributionPort }: Por
     RABBITMQ_LOGS: "-",
     RABBITMQ_PID_FILE: join(folder, "pid"),
   };
-}
-
-/** A process that ends with this one at the latest. */
-interface Running {
-  ended(): boolean;
-  /** The end of what it has written. */
-  output(): string;
-  /** Resolves when it has ended. */
-  readonly exit: Promise<unknown>;
-  /** Sends the signal, if it runs, and waits for its end. */
-  end(signal: NodeJS.Signals): Promise<void>;
-}
-
-async function run(program: string, args: readonly string[], cwd: string, env: NodeJS.ProcessEnv): Promise<Running> {
-  const child = spawn(program, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
-  let output = "";
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding("utf8").on("data", (text: string) => {
-      output = (output + text).slice(-OUTPUT_LIMIT);
-    });
-  }
-  await once(child, "spawn");
-  const exit = once(child, "exit");
-  const guard = startGuard(child);
-  void exit.then(() => guard.kill("SIGKILL"));
-  return {
-    ended: () => child.exitCode !== null || child.signalCode !== null,
-    output: () => output,
-    exit,
-    async end(signal) {
-      child.kill(signal);
-      await within(exit, `the end of ${program}`, END_TIMEOUT_MS);
-    },
-  };
-}
-
-/** Kills the child when this process is gone, however it went: only then does the guard's input end. */
-function startGuard({ pid }: ChildProcess): ChildProcess {
-  const script = 'read -r line; kill -KILL "$0"';
-  const guard = spawn("/bin/sh", ["-c", script, String(pid)], { stdio: ["pipe", "ignore", "ignore"], detached: true });
-  guard.unref();
-  return guard;
 }
 
 async function listening(port: number, program: Running): Promise<void> {
