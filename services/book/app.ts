@@ -8,7 +8,7 @@ import { createTransportPool } from "#shared/transport-pool";
 import { type Books, createBooks } from "./books.ts";
 import type { BookConfig } from "./config.ts";
 import { bookConsumers, bookEvents } from "./events.ts";
-import { migrations } from "./migrations.ts";
+import { migrations, schema } from "./migrations.ts";
 import { ordersOfOrderService } from "./peers.ts";
 import { type BookTables, createBookRepository } from "./repository.ts";
 import { createRelease, createReserve } from "./reservations.ts";
@@ -58,7 +58,7 @@ export function createBookApp(config: BookConfig, overrides: BookAppOverrides = 
   const readiness = createReadiness();
   const database = createDatabase<BookTables>({
     config: config.database,
-    schema: "books",
+    schema,
     migrations,
     logger,
     readiness,

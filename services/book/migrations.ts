@@ -2,6 +2,9 @@ import { sql } from "kysely";
 import type { Migration } from "#shared/database";
 import { inboxMigration, inboxUpgrade, outboxMigration, outboxUpgrade } from "#shared/event-bus";
 
+/** Name of the schema that has the tables. */
+export const schema = "books";
+
 export const migrations: Readonly<Record<string, Migration>> = {
   "001_books": {
     async up(db) {

@@ -8,7 +8,7 @@ import { createTransportPool } from "#shared/transport-pool";
 import { createOrderChanges } from "./changes.ts";
 import type { OrderConfig } from "./config.ts";
 import { orderConsumers, orderEvents } from "./events.ts";
-import { migrations } from "./migrations.ts";
+import { migrations, schema } from "./migrations.ts";
 import { createOrders, type Orders } from "./orders.ts";
 import { peersOf } from "./peers.ts";
 import { createOrderRepository, type OrderTables } from "./repository.ts";
@@ -63,7 +63,7 @@ export function createOrderApp(config: OrderConfig, overrides: OrderAppOverrides
   const readiness = createReadiness();
   const database = createDatabase<OrderTables>({
     config: config.database,
-    schema: "orders",
+    schema,
     migrations,
     logger,
     readiness,

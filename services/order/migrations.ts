@@ -1,6 +1,9 @@
 import type { Migration } from "#shared/database";
 import { inboxMigration, inboxUpgrade, outboxMigration, outboxUpgrade } from "#shared/event-bus";
 
+/** Name of the schema that has the tables. */
+export const schema = "orders";
+
 export const migrations: Readonly<Record<string, Migration>> = {
   "001_orders": {
     async up(db) {

@@ -8,7 +8,7 @@ import { createTransportPool } from "#shared/transport-pool";
 import type { UserConfig } from "./config.ts";
 import { announceGreetings, userConsumers, userEvents } from "./events.ts";
 import { createCountGreeting } from "./greetings.ts";
-import { migrations } from "./migrations.ts";
+import { migrations, schema } from "./migrations.ts";
 import { recommendByBookService } from "./peers.ts";
 import { createUserRepository, type UserTables } from "./repository.ts";
 import { userRoutes } from "./routes.ts";
@@ -58,7 +58,7 @@ export function createUserApp(config: UserConfig, overrides: UserAppOverrides = 
   const readiness = createReadiness();
   const database = createDatabase<UserTables>({
     config: config.database,
-    schema: "users",
+    schema,
     migrations,
     logger,
     readiness,

@@ -38,6 +38,7 @@ export { bindingKeysOf } from "./binding-keys.ts";
 export { createDecoder, type Decode } from "./codec.ts";
 export { busUnavailable } from "./errors.ts";
 export { isEvent } from "./event-type.ts";
+export { createOperations as createOutboxOperations } from "./outbox/operations.ts";
 export { ATTRIBUTES, fromAmqp, HEADERS } from "./rabbitmq/amqp-message.ts";
 export { createClient } from "./rabbitmq/client-workarounds.ts";
 export { type BrokerConnection, codeOf } from "./rabbitmq/connection.ts";

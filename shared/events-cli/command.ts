@@ -3,7 +3,8 @@ import { ConfigError } from "#shared/config";
 import { DomainError } from "#shared/errors";
 import { codeOf } from "#shared/event-bus";
 import { textOf } from "./broker.ts";
-import { type Answer, type Command, commandsOf, type Given, UsageError } from "./commands.ts";
+import { type Answer, type Command, type Given, UsageError } from "./command-types.ts";
+import { commandsOf } from "./commands.ts";
 import type { Env, EventsSetup } from "./setup.ts";
 
 export interface CommandResult {
@@ -37,12 +38,22 @@ dead-letters: what has failed for good
   dead-letters show    --queue <queue> --id <id>                  an event with its headers, and its message decoded
   dead-letters redrive --queue <queue> [--id <id> | --limit <n>]  all, one event, or the n oldest: back to the work queue
   dead-letters drop    --queue <queue> (--id <id> | --all)        deleted for ever
+outbox: the events that a service has not published yet
+  outbox list  --service <service> [--state <state>] [--limit <n>] [--after <id>]
+  outbox show  --service <service> --id <id>                      an event with its message decoded
+  outbox park  --service <service> --id <id> [--reason <text>]    no longer published, and out of the way of others
+  outbox retry --service <service> (--id <id> | --state <state>)  due now: parked, delayed and failed events
+  outbox drop  --service <service> --id <id>                      deleted, and never published
 topology  [--service <service>]   what is configured beside what is on the broker; ${services.join(", ")}
 catalogue                         the events that the protos declare, as Markdown
 
   --queue  the work queue, without .dead
+  --state  pending, delayed, failed, behind (waits for an earlier event of its key) or parked
   --url    the broker's; default RABBITMQ_URL, else rabbitmq.url of the service, or of the one whose queue it is
   --json   for programs, with npm run --silent
+
+outbox opens the database of the service's configuration; DATABASE_URL names another. An embedded one can be opened while
+no process has it.
 
 Ends with 0 when it is done, 1 when it has failed, 64 when it was called wrongly.
 `;
@@ -55,6 +66,9 @@ const OPTIONS = {
   all: { type: "boolean" },
   service: { type: "string" },
   url: { type: "string" },
+  state: { type: "string" },
+  after: { type: "string" },
+  reason: { type: "string" },
   json: { type: "boolean" },
 } as const;
 
@@ -62,7 +76,7 @@ function parse(
   args: readonly string[],
   commands: Readonly<Record<string, Command>>,
 ): { readonly command: Command; readonly given: Given; readonly json: boolean } {
-  const words = args.slice(0, args[0] === "dead-letters" ? 2 : 1);
+  const words = args.slice(0, args[0] === "dead-letters" || args[0] === "outbox" ? 2 : 1);
   const name = words.join(" ");
   const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
   if (command === undefined) throw new UsageError(name === "" ? "which command?" : `there is no command ${name}`);

@@ -1,6 +1,7 @@
 import { type Broker, openBroker } from "./broker.ts";
 import { catalogueOf } from "./catalogue.ts";
 import { catalogueMarkdown } from "./catalogue-markdown.ts";
+import { type Answer, type Command, type Given, UsageError } from "./command-types.ts";
 import {
   type DeadLettersMoved,
   dropDeadLetters,
@@ -9,39 +10,11 @@ import {
   showDeadLetter,
 } from "./dead-letters.ts";
 import { buildDescriptorSet } from "./descriptor-set.ts";
+import { outboxCommandsOf } from "./outbox-commands.ts";
 import { configAmongAll, type Env, type EventsSetup, urlOf, urlOfQueue } from "./setup.ts";
 import { deadLettersText, deadLetterText, TOPOLOGY_LIMITS, topologyText } from "./text.ts";
 import { topologyReport } from "./topology-report.ts";
 import { decoderOf } from "./whole-dead-letter.ts";
-
-/** It was called wrongly: the message says what is wrong. */
-export class UsageError extends Error {}
-
-/** The options of all commands. */
-export interface Given {
-  readonly queue?: string;
-  readonly id?: string;
-  readonly limit?: number;
-  readonly all?: boolean;
-  readonly service?: string;
-  readonly url?: string;
-}
-
-export interface Answer {
-  /** For people. */
-  readonly text: string;
-  /** For programs. */
-  readonly data: unknown;
-  /** Why not all of it was done. */
-  readonly failure?: unknown;
-}
-
-export interface Command {
-  /** Those that it takes. */
-  readonly options: readonly (keyof Given)[];
-  /** @throws UsageError before anything is done */
-  readonly run: (given: Given, env: Env) => Promise<Answer>;
-}
 
 const CLOSE_TIMEOUT_MS = 2_000;
 
@@ -86,6 +59,7 @@ export function commandsOf(setup: EventsSetup): Readonly<Record<string, Command>
         );
       },
     },
+    ...outboxCommandsOf(setup),
     topology: { options: ["service", "url"], run: (given, env) => topology(given, env, setup) },
     catalogue: {
       options: [],

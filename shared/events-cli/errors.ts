@@ -11,3 +11,10 @@ export function deadLetterNotFound(queue: string, id: string, searched: number, 
     metadata: { queue, event_id: id },
   });
 }
+
+/** @param word what was to be done: an event in another state cannot be, such as one `pending` that is to be retried */
+export function outboxEventNotFound(service: string, id: bigint, word?: string): DomainError {
+  const which = word === undefined ? "" : ` that can be ${word}`;
+  const message = `there is no event ${id}${which} in the outbox of ${service}`;
+  return new DomainError("not_found", "OUTBOX_EVENT_NOT_FOUND", message, { metadata: { id: String(id) } });
+}

@@ -1,6 +1,7 @@
 import type { DescFile, DescMessage } from "@bufbuild/protobuf";
 import { DomainError } from "#shared/errors";
 import type { RabbitmqConfig } from "#shared/event-bus";
+import type { ServiceDatabase } from "./service-database.ts";
 
 /** As `process.env` is. */
 export type Env = Readonly<Record<string, string | undefined>>;
@@ -19,6 +20,8 @@ export interface EventsService {
   readonly rabbitmq: (env: Env) => RabbitmqConfig | undefined;
   /** What the consumer of its queue handles: the queue is bound by it, as by the configured `routing_key`. Default: none. */
   readonly handles?: readonly DescMessage[];
+  /** Its database, if it has an outbox. @throws ConfigError */
+  readonly database?: (env: Env) => ServiceDatabase;
 }
 
 /** A service's configuration among the others': a file and a queue in the environment are those of one service. */

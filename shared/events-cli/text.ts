@@ -1,3 +1,4 @@
+import type { OutboxEvent, WholeOutboxEvent } from "#shared/event-bus";
 import type { DeadLetter } from "./dead-letter.ts";
 import type { DeadLetterList } from "./dead-letters.ts";
 import { oneLine, shortened, table } from "./table.ts";
@@ -29,10 +30,40 @@ export function deadLetterText(letter: WholeDeadLetter): string {
     "",
     ...section("properties", properties),
     ...section("headers", headers),
-    ...(message.kind === "event"
-      ? [`message (${message.type})`, printableJson(message.json)]
-      : [`message, in base64 (${oneLine(message.why)})`, message.base64]),
+    ...messageLines(message),
   ].join("\n");
+}
+
+export function outboxText(service: string, events: readonly OutboxEvent[], next: bigint | undefined): string {
+  if (events.length === 0) return `no events in the outbox of ${service}`;
+  const rows = events.map(({ id, type, state, due, attempts, key, time, lastError = "" }) => [
+    String(id),
+    type,
+    state,
+    due?.toISOString() ?? NONE,
+    String(attempts),
+    shortened(key, 40) || NONE,
+    time.toISOString(),
+    shortened(lastError, 60) || NONE,
+  ]);
+  const text = table(["ID", "TYPE", "STATE", "DUE", "ATTEMPTS", "KEY", "TIME", "ERROR"], rows);
+  return next === undefined ? text : `${text}\nmore may follow: --after ${next}`;
+}
+
+export function outboxEventText(event: WholeOutboxEvent, message: WholeDeadLetter["message"]): string {
+  const { envelope, due, time, lastError, ...rest } = event;
+  const { source, contentType, mustBeRouted, context } = envelope;
+  const values = { ...rest, id: String(rest.id), due: due?.toISOString() ?? NONE, time: time.toISOString() };
+  return [
+    ...section("event", { ...values, lastError: lastError ?? NONE, source, contentType, mustBeRouted }),
+    ...section("context", context),
+    ...messageLines(message),
+  ].join("\n");
+}
+
+function messageLines(message: WholeDeadLetter["message"]): string[] {
+  if (message.kind === "event") return [`message (${message.type})`, printableJson(message.json)];
+  return [`message, in base64 (${oneLine(message.why)})`, message.base64];
 }
 
 /** JSON leaves some control characters as they are. */

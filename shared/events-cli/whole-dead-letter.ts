@@ -61,7 +61,8 @@ function printable(value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, printable(item)]));
 }
 
-function contentOf(envelope: Parameters<Decode>[0], decode: Decode): WholeDeadLetter["message"] {
+/** The message of an event, decoded if that is possible. */
+export function contentOf(envelope: Parameters<Decode>[0], decode: Decode): WholeDeadLetter["message"] {
   const base64 = Buffer.from(envelope.body).toString("base64");
   const decoded = decode(envelope);
   if (decoded.kind === "undecodable") return { kind: "bytes", why: decoded.error.message, base64 };
