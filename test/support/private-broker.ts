@@ -7,7 +7,7 @@ import net from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import process from "node:process";
-import type { TestContext } from "node:test";
+import { after, type TestContext } from "node:test";
 import { promisify } from "node:util";
 import { Connection } from "rabbitmq-client";
 import { closeAfter, until, within } from "#shared/testing";
@@ -64,6 +64,26 @@ export async function privateBrokerForTest(t: TestContext): Promise<PrivateBroke
   const broker = await startPrivateBroker();
   closeAfter(t, () => broker.close());
   return broker;
+}
+
+/**
+ * One broker for all tests of a file, which use names of their own on it, in place of a start for each. The first test that
+ * asks starts it.
+ *
+ * @returns what `privateBrokerForTest` is for one test
+ */
+export function privateBrokerForFile(): (t: TestContext) => Promise<PrivateBroker | undefined> {
+  let broker: Promise<PrivateBroker> | undefined;
+  after(async () => (await broker)?.close());
+  return async (t) => {
+    const reason = skipWithout("rabbitmq-server", findScripts() !== undefined);
+    if (reason !== false) {
+      t.skip(reason);
+      return undefined;
+    }
+    broker ??= startPrivateBroker();
+    return broker;
+  };
 }
 
 /** A start takes some 4 s, and 3 s of CPU time. Whoever starts it closes it. */

@@ -12,11 +12,10 @@ import { StringValueSchema } from "@bufbuild/protobuf/wkt";
 import type { Client } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import grpc from "@grpc/grpc-js";
-import { EchoService, echo, recordLog } from "#shared/testing";
+import { EchoService, echo, recordLog, seededRandom } from "#shared/testing";
 import { createTransportPool, grpcClientsSection } from "#shared/transport-pool";
 import { RETRY } from "../support/book-service.ts";
 import { assertNoFailures, type Load, startLoad } from "../support/load.ts";
-import { seededRandom } from "../support/random.ts";
 
 const { NGHTTP2_NO_ERROR, NGHTTP2_ENHANCE_YOUR_CALM } = constants;
 const LARGEST_STREAM_ID = 2 ** 31 - 1;
