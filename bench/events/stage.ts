@@ -1,7 +1,5 @@
-import { randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Kysely, sql } from "kysely";
-import pg from "pg";
 import { type Channel, Connection } from "rabbitmq-client";
 import { createDatabase, databaseSection, type Migration } from "#shared/database";
 import {
@@ -16,28 +14,28 @@ import { createReadiness } from "#shared/lifecycle";
 import { createLogger, logSection } from "#shared/logging";
 import { within } from "../support/within.ts";
 import { EventSchema } from "./event.ts";
+import { createName, markAlive, removeFromBroker, removeFromDatabase } from "./leftovers.ts";
 
 /**
- * What the benchmarks run on: one exchange with one quorum queue behind it, the same for both peers and empty between
- * measurements, and one schema.
+ * Exchange, quorum queue and schema of one run. Both peers use the same queue, which is empty between measurements.
  */
 export interface Stage {
-  /** The bare client's connection, ours for looking after the queue too. */
+  /** Connection of the bare client. */
   readonly rabbit: Connection;
   readonly exchange: string;
   readonly queue: string;
-  /** A bus that is connected, to publish with. */
+  /** A bus that is connected, for publishing. */
   readonly bus: EventBus;
   readonly db: Kysely<Tables>;
   readonly logger: ReturnType<typeof createLogger>;
   readonly config: RabbitmqConfig;
-  /** One more bus on the same queue, for a consumer to be added. */
+  /** Creates another bus on the same queue, for a consumer. */
   createBus(config?: Partial<RabbitmqConfig>): EventBus;
-  /** Empties the queue, and says how many messages there were. */
+  /** Empties the queue. @returns the number of messages that were in it */
   purge(): Promise<number>;
   /** @throws Error when the queue is not empty */
   assertEmpty(): Promise<void>;
-  /** Removes whatever it has made. */
+  /** Removes exchange, queues and schema. */
   close(): Promise<void>;
 }
 
@@ -57,7 +55,7 @@ const effectsMigration: Migration = {
 };
 
 export async function openStage(rabbitmqUrl: string, databaseUrl: string): Promise<Stage> {
-  const name = `bench_${randomUUID().replaceAll("-", "")}`;
+  const name = createName();
   const logger = createLogger({ name: "bench", config: logSection.parse({ level: "error" }) });
   const config = rabbitmqSection.parse({
     url: rabbitmqUrl,
@@ -76,45 +74,41 @@ export async function openStage(rabbitmqUrl: string, databaseUrl: string): Promi
     logger,
     readiness: createReadiness(),
   });
-  const createBus = (overrides: Partial<RabbitmqConfig> = {}) =>
-    createEventBus({ config: { ...config, ...overrides }, source: "bench", logger, readiness: createReadiness() });
+  const buses: EventBus[] = [];
+  function createBus(overrides: Partial<RabbitmqConfig> = {}): EventBus {
+    const settings = { ...config, ...overrides };
+    const created = createEventBus({ config: settings, source: "bench", logger, readiness: createReadiness() });
+    buses.push(created);
+    return created;
+  }
   const bus = createBus();
 
+  let endSession = async () => {};
   async function open(): Promise<Channel> {
-    // Never started: its queue is what matters.
-    bus.consume({ events: [EventSchema], handlers: { "testing.v1.Greeted": () => {} } });
-    await bus.start();
+    endSession = await markAlive(databaseUrl, name);
+    // First the schema: a run that is killed is known by it.
     database.start();
     await database.ready(AbortSignal.timeout(STEP_MS));
+    // Declares the queue; the consumer itself is never started.
+    bus.consume({ events: [EventSchema], handlers: { "testing.v1.Greeted": () => {} } });
+    await bus.start();
     return await rabbit.acquire();
   }
 
-  async function removeFromBroker(): Promise<void> {
-    // Whatever still runs on it.
-    rabbit.unsafeDestroy();
-    const remover = new Connection({ url: rabbitmqUrl, connectionName: `${name} remover` });
-    remover.on("error", () => {});
-    try {
-      const channel = await remover.acquire();
-      for (const queue of [name, `${name}.dead`]) await channel.queueDelete(queue);
-      await channel.exchangeDelete({ exchange: name });
-      await channel.close();
-    } finally {
-      remover.unsafeDestroy();
-    }
-  }
-
-  async function removeFromDatabase(): Promise<void> {
-    const client = new pg.Client({ connectionString: databaseUrl, statement_timeout: STEP_MS });
-    await client.connect();
-    await client.query(`set client_min_messages = warning; drop schema if exists "${name}" cascade`);
-    await client.end();
-  }
-
-  /** Each step, whatever became of the others. */
+  /** Runs each step, also when others fail. */
   async function removeAll(): Promise<void> {
     const faults: unknown[] = [];
-    for (const step of [bus.close, database.close, removeFromBroker, removeFromDatabase]) {
+    // Ends what still runs on the bare client.
+    rabbit.unsafeDestroy();
+    const steps = [
+      // All of them: one that is connected declares again what is removed.
+      ...buses.map((each) => each.close),
+      database.close,
+      () => removeFromBroker(rabbitmqUrl, name),
+      () => removeFromDatabase(databaseUrl, name),
+      () => endSession(),
+    ];
+    for (const step of steps) {
       await within(STEP_MS, `removing ${name}`, step()).catch((fault: unknown) => faults.push(fault));
     }
     if (faults.length > 0) throw new AggregateError(faults, `${name} is not all gone: ${faults.join("; ")}`);
@@ -141,7 +135,7 @@ export async function openStage(rabbitmqUrl: string, databaseUrl: string): Promi
         return messageCount;
       },
       async assertEmpty() {
-        // A quorum queue counts some time after it was told.
+        // A quorum queue updates its count a little later.
         for (let looks = 1; ; looks++) {
           const { messageCount } = await channel.queueDeclare({ queue: name, passive: true });
           if (messageCount === 0) return;

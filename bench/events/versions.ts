@@ -10,7 +10,7 @@ export interface Versions {
   readonly postgres: string;
 }
 
-/** Looks whether both services are there and let us in. @throws Error whose message is for whoever has started this */
+/** Connects to both services. @throws Error whose message says what the benchmark needs */
 export async function findVersions(rabbitmqUrl: string, databaseUrl: string): Promise<Versions> {
   return { rabbitmq: await rabbitmqVersion(rabbitmqUrl), postgres: await postgresVersion(databaseUrl) };
 }
@@ -20,7 +20,8 @@ async function rabbitmqVersion(url: string): Promise<string> {
     await signIn(url);
     return await versionInGreeting(new URL(url));
   } catch (cause) {
-    throw new Error(`RabbitMQ cannot be used (${reasonOf(cause)}): set RABBITMQ_URL`, { cause });
+    const need = "the benchmark needs a RabbitMQ, at RABBITMQ_URL or at amqp://guest:guest@127.0.0.1:5672";
+    throw new Error(`${need}: ${reasonOf(cause)}`, { cause });
   }
 }
 
@@ -36,7 +37,7 @@ async function signIn(url: string): Promise<void> {
   }
 }
 
-/** rabbitmq-client keeps what the broker says of itself to itself; it stands in the first frame. */
+/** Reads the first frame itself, since rabbitmq-client does not expose the server's properties. */
 async function versionInGreeting({ protocol, hostname, port }: URL): Promise<string> {
   const tls = protocol === "amqps:";
   const at = { host: hostname, port: Number(port || (tls ? 5671 : 5672)) };
@@ -61,7 +62,9 @@ async function postgresVersion(url: string): Promise<string> {
     await client.end();
     return rows[0]?.server_version.split(" ")[0] ?? "unknown";
   } catch (cause) {
-    throw new Error(`PostgreSQL cannot be used (${reasonOf(cause)}): set DATABASE_URL`, { cause });
+    const need =
+      "the benchmark needs a PostgreSQL database, at DATABASE_URL or at postgres://postgres@127.0.0.1:5432/postgres";
+    throw new Error(`${need}: ${reasonOf(cause)}`, { cause });
   }
 }
 
