@@ -24,6 +24,8 @@ export interface MigrateOptions {
 /** One for all schemas of a database, so that services that share one do not trip over each other's DDL. */
 const MIGRATION_LOCK = 4_907_163_254_111n;
 
+const thisDatabase = sql`(select oid from pg_database where datname = current_database())`;
+
 /**
  * Makes the schema and applies what is missing, in the order of the names: all of it or none, in one transaction. Locks
  * belong to that transaction, so it can run through a connection pooler. The migrations' unqualified names mean the
@@ -89,7 +91,7 @@ async function takeMigrationLock(tx: Kysely<unknown>): Promise<void> {
     tx,
     sql`
       select pid from pg_locks
-      where locktype = 'advisory' and granted and objsubid = 1
+      where locktype = 'advisory' and granted and objsubid = 1 and database = ${thisDatabase}
         and (classid::int8 << 32) | objid::int8 = ${sql.lit(MIGRATION_LOCK)}`,
   );
   throw new MigrationWaiting(`another migration of this database runs, by ${holder}`, false);
@@ -104,7 +106,7 @@ function oldestLockHolder(tx: Kysely<unknown>, schema: string): Promise<string> 
       join pg_class c on c.oid = l.relation
       join pg_namespace n on n.oid = c.relnamespace
       where n.nspname = ${schema} and l.granted
-        and l.database = (select oid from pg_database where datname = current_database())`,
+        and l.database = ${thisDatabase}`,
   );
 }
 

@@ -66,6 +66,7 @@ test("through PgBouncer nothing of a session is left to the next client of the s
   closeAfter(t, () => client.end());
   const { rows } = await client.query(`
     select current_setting('search_path') as search_path, current_setting('statement_timeout') as statement_timeout,
-      (select count(*)::int from pg_locks where locktype = 'advisory') as locks`);
+      (select count(*)::int from pg_locks l join pg_database d on d.oid = l.database
+        where locktype = 'advisory' and datname = current_database()) as locks`);
   assert.deepEqual(rows, [{ search_path: '"$user", public', statement_timeout: "0", locks: 0 }]);
 });
