@@ -2,9 +2,17 @@ import assert from "node:assert/strict";
 import { describe, type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { sql, type Transaction } from "kysely";
-import { type Database, type Migration, violatedConstraint } from "#shared/database";
+import { type Database, type Migration, tableOf, violatedConstraint } from "#shared/database";
 import { DomainError } from "#shared/errors";
-import { databaseForTest, postgresForTest, recordLog, silent, startTcpProxy, until } from "#shared/testing";
+import {
+  databaseForTest,
+  pgbouncerForTest,
+  postgresForTest,
+  recordLog,
+  silent,
+  startTcpProxy,
+  until,
+} from "#shared/testing";
 import { createInbox, type Inbox, type InboxOptions } from "./inbox.ts";
 import { inboxKey } from "./key.ts";
 import { inboxMigration } from "./migration.ts";
@@ -33,6 +41,10 @@ const engines: Record<string, (t: TestContext) => Promise<{ url?: string } | und
     const url = await postgresForTest(t);
     return url === undefined ? undefined : { url };
   },
+  async "PostgreSQL behind PgBouncer"(t) {
+    const pgbouncer = await pgbouncerForTest(t);
+    return pgbouncer === undefined ? undefined : { url: pgbouncer.url };
+  },
 };
 
 const messages = (...ids: string[]) => ids.map((id) => ({ id, source: "shop" }));
@@ -46,7 +58,9 @@ const effect = async ({ id }: { id: string }, { tx }: { tx: Transaction<Tables> 
 const effects = async ({ db }: Database<Tables>) =>
   (await db.selectFrom("effects").select("event_id").orderBy("event_id").execute()).map((row) => row.event_id);
 const stored = async ({ db }: Database<Tables>) => {
-  const { rows } = await sql<{ keys: number }>`select count(*)::int4 as keys from inbox_events`.execute(db);
+  const { rows } = await sql<{
+    keys: number;
+  }>`select count(*)::int4 as keys from ${tableOf(db, "inbox_events")}`.execute(db);
   return rows[0]?.keys;
 };
 
@@ -114,9 +128,11 @@ for (const [engine, locate] of Object.entries(engines)) {
       const results = await inboxOn(database).run("q", messages("a", "swallows", "c"), async (message, extra) => {
         await effect(message, extra);
         if (message.id !== "swallows") return;
-        await sql`insert into names (name) values ('x'), ('x')`.execute(extra.tx).catch((error: unknown) => {
-          assert.equal(violatedConstraint(error), "names_pkey");
-        });
+        await sql`insert into ${tableOf(extra.tx, "names")} (name) values ('x'), ('x')`
+          .execute(extra.tx)
+          .catch((error: unknown) => {
+            assert.equal(violatedConstraint(error), "names_pkey");
+          });
       });
       assert.deepEqual(kinds(results), ["done", "failed", "done"]);
       assert.deepEqual(await effects(database), ["a", "c"]);
@@ -131,7 +147,7 @@ for (const [engine, locate] of Object.entries(engines)) {
         await effect(message, extra);
       });
       await assert.rejects(effect({ id: "late" }, { tx: kept! }));
-      await assert.rejects(sql`insert into effects (event_id) values ('late')`.execute(kept!));
+      await assert.rejects(sql`insert into ${tableOf(kept!, "effects")} (event_id) values ('late')`.execute(kept!));
       assert.deepEqual(await effects(database), ["a"]);
     });
 
@@ -146,7 +162,9 @@ for (const [engine, locate] of Object.entries(engines)) {
         async (message, extra) => {
           await effect(message, extra);
           const { rows } = await sql<{ id: string; keys: number }>`
-            select txid_current()::text as id, (select count(*)::int4 from inbox_events) as keys`.execute(extra.tx);
+            select txid_current()::text as id, (select count(*)::int4 from ${tableOf(extra.tx, "inbox_events")}) as keys`.execute(
+            extra.tx,
+          );
           transactions.add(rows[0]!.id);
           keys.push(rows[0]?.keys);
         },
@@ -183,7 +201,7 @@ for (const [engine, locate] of Object.entries(engines)) {
       if (database === undefined) return;
       const log = recordLog();
       const inbox = inboxOn(database, { logger: log.logger });
-      await sql`alter table inbox_events_1 rename to hidden`.execute(database.db);
+      await sql`alter table ${tableOf(database.db, "inbox_events_1")} rename to hidden`.execute(database.db);
       for (let i = 0; i < 3; i++) {
         assert.deepEqual(kinds(await inbox.run("q", messages("a", "b"), effect)), ["unavailable", "unavailable"]);
       }
@@ -199,7 +217,7 @@ for (const [engine, locate] of Object.entries(engines)) {
       });
       await delay(50);
       assert.equal(isReady, false);
-      await sql`alter table hidden rename to inbox_events_1`.execute(database.db);
+      await sql`alter table ${tableOf(database.db, "hidden")} rename to inbox_events_1`.execute(database.db);
       await ready;
       assert.deepEqual(kinds(await inbox.run("q", messages("a", "b"), effect)), ["done", "done"]);
       assert.equal(await stored(database), 2);

@@ -3,8 +3,8 @@ import { randomUUID } from "node:crypto";
 import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { type CompiledQuery, sql } from "kysely";
-import { type Database, schemaOf } from "#shared/database";
-import { databaseForTest, postgresForTest, silent, until, within } from "#shared/testing";
+import { type Database, schemaOf, tableOf } from "#shared/database";
+import { databaseForTest, pgbouncerForTest, postgresForTest, recordLog, silent, until, within } from "#shared/testing";
 import { createInbox } from "./inbox.ts";
 import { inboxKey } from "./key.ts";
 import { inboxMigration } from "./migration.ts";
@@ -15,11 +15,11 @@ type Tables = Record<never, never>;
 
 const HOUR_MS = 60 * 60_000;
 const migrations = { "001_inbox": inboxMigration };
-const engines = ["PGlite", "PostgreSQL"] as const;
+const engines = ["PGlite", "PostgreSQL", "PostgreSQL behind PgBouncer"] as const;
 
 async function open(t: TestContext, engine: (typeof engines)[number]): Promise<Database<Tables> | undefined> {
   if (engine === "PGlite") return databaseForTest<Tables>(t, { migrations });
-  const url = await postgresForTest(t);
+  const url = engine === "PostgreSQL" ? await postgresForTest(t) : (await pgbouncerForTest(t))?.url;
   return url === undefined ? undefined : databaseForTest<Tables>(t, { migrations, url });
 }
 
@@ -31,14 +31,14 @@ const nothing = async () => {};
 
 const layout = async ({ db }: Database<Tables>) => {
   const { rows } = await sql<{ first: number; last: number; overlapping: boolean }>`
-    select first, last, overlapping from inbox_partitions`.execute(db);
+    select first, last, overlapping from ${tableOf(db, "inbox_partitions")}`.execute(db);
   const { first, last, overlapping } = rows[0]!;
   return `${first}-${last}${overlapping ? " overlapping" : ""}`;
 };
 const tables = async ({ db }: Database<Tables>) => {
   const { rows } = await sql<{ name: string }>`
     select relname::text as name from pg_inherits join pg_class on pg_class.oid = inhrelid
-    where inhparent = 'inbox_events'::regclass order by 1`.execute(db);
+    where inhparent = ${`${schemaOf(db)}.inbox_events`}::text::regclass order by 1`.execute(db);
   return rows.map(({ name }) => name);
 };
 const step = ({ db }: Database<Tables>) => tendPartitions(db, HOUR_MS);
@@ -46,7 +46,7 @@ const step = ({ db }: Database<Tables>) => tendPartitions(db, HOUR_MS);
 /** Makes the opening times of all partitions earlier. */
 async function age({ db }: Database<Tables>, ms: number): Promise<void> {
   await sql`
-    update inbox_partitions
+    update ${tableOf(db, "inbox_partitions")}
     set opened_at = array(select at - ${ms}::float8 * interval '1 millisecond' from unnest(opened_at) as at)`.execute(
     db,
   );
@@ -196,33 +196,35 @@ test("a copy is handled when the one that it waited for fails, in any step", asy
   }
 });
 
-test("copies that come at the same moment have one effect while partitions come and go", async (t) => {
-  const database = await open(t, "PostgreSQL");
-  if (database === undefined) return;
-  // Two replicas with short windows, both of which look after the partitions.
-  const windowMs = 2_000;
-  const replicas = [inboxOn(database, windowMs), inboxOn(database, windowMs)];
-  t.after(() => Promise.all(replicas.map((inbox) => inbox.stop())));
-  for (const inbox of replicas) inbox.start();
-  const effects = new Map<string, number>();
-  const until = performance.now() + 4_000;
-  let rounds = 0;
-  for (; performance.now() < until; rounds++) {
-    const ids = Array.from({ length: 5 }, () => randomUUID());
-    const work = async ({ id }: { id: string }) => {
-      effects.set(id, (effects.get(id) ?? 0) + 1);
-    };
-    const runs = [...replicas, ...replicas].map((inbox, n) =>
-      inbox.run("q", messages(...(n % 2 === 0 ? ids : ids.toReversed())), work),
-    );
-    const results = (await Promise.all(runs)).flatMap(kinds);
-    assert.deepEqual(results.sort(), [...Array(5).fill("done"), ...Array(15).fill("duplicate")]);
-  }
-  assert.deepEqual(new Set(effects.values()), new Set([1]));
-  assert.equal(effects.size, rounds * 5);
-  const { first } = /^(?<first>\d+)-/.exec(await layout(database))!.groups as { first: string };
-  assert.ok(Number(first) > 2, `partitions have come and gone: ${first}`);
-});
+for (const engine of ["PostgreSQL", "PostgreSQL behind PgBouncer"] as const) {
+  test(`copies that come at the same moment have one effect while partitions come and go (${engine})`, async (t) => {
+    const database = await open(t, engine);
+    if (database === undefined) return;
+    // Two replicas with short windows, both of which look after the partitions.
+    const windowMs = 2_000;
+    const replicas = [inboxOn(database, windowMs), inboxOn(database, windowMs)];
+    t.after(() => Promise.all(replicas.map((inbox) => inbox.stop())));
+    for (const inbox of replicas) inbox.start();
+    const effects = new Map<string, number>();
+    const until = performance.now() + 4_000;
+    let rounds = 0;
+    for (; performance.now() < until; rounds++) {
+      const ids = Array.from({ length: 5 }, () => randomUUID());
+      const work = async ({ id }: { id: string }) => {
+        effects.set(id, (effects.get(id) ?? 0) + 1);
+      };
+      const runs = [...replicas, ...replicas].map((inbox, n) =>
+        inbox.run("q", messages(...(n % 2 === 0 ? ids : ids.toReversed())), work),
+      );
+      const results = (await Promise.all(runs)).flatMap(kinds);
+      assert.deepEqual(results.sort(), [...Array(5).fill("done"), ...Array(15).fill("duplicate")]);
+    }
+    assert.deepEqual(new Set(effects.values()), new Set([1]));
+    assert.equal(effects.size, rounds * 5);
+    const { first } = /^(?<first>\d+)-/.exec(await layout(database))!.groups as { first: string };
+    assert.ok(Number(first) > 2, `partitions have come and gone: ${first}`);
+  });
+}
 
 test("dropping a partition waits for no one, and no one waits for it", async (t) => {
   const database = await open(t, "PostgreSQL");
@@ -276,6 +278,23 @@ test("upkeep opens and drops partitions by itself, and deletes no row", async (t
     select coalesce(sum(n_tup_del), 0)::int4 as deleted from pg_stat_user_tables
     where schemaname = current_schema() and relname like 'inbox_events%'`.execute(database.db);
   assert.equal(rows[0]?.deleted, 0);
+});
+
+test("events are handled while partitions cannot be made, and one line says so", async (t) => {
+  const database = await open(t, "PostgreSQL");
+  if (database === undefined) return;
+  const { db } = database;
+  const log = recordLog();
+  const inbox = createInbox<Tables>({ db, logger: log.logger, windowMs: 400 });
+  await sql`alter table inbox_events rename to hidden`.execute(db);
+  inbox.start();
+  await log.line({ level: "warn", msg: "partitions of the inbox cannot be made or dropped, retrying" });
+  await delay(100);
+  assert.equal(log.lines.length, 1);
+  assert.deepEqual(kinds(await inbox.run("q", messages("a", "a"), nothing)), ["done", "duplicate"]);
+  await sql`alter table hidden rename to inbox_events`.execute(db);
+  await until("the second partition", async () => (await tables(database)).includes("inbox_events_2"));
+  await inbox.stop();
 });
 
 test("an event takes at most 100 bytes with its index", async (t) => {

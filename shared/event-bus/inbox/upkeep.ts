@@ -1,6 +1,6 @@
 import { type Kysely, type QueryExecutorProvider, sql } from "kysely";
-import { schemaOf, tableOf } from "#shared/database";
-import type { Logger } from "#shared/logging";
+import { isOutage, schemaOf, tableOf } from "#shared/database";
+import { createLogThrottle, type Logger } from "#shared/logging";
 import { sleep } from "#shared/timing";
 import { partitionName } from "./partitions.ts";
 import { hasV1, pruneV1 } from "./v1.ts";
@@ -21,6 +21,7 @@ const PARTITIONS_PER_WINDOW = 4;
 /** Checks for each partition's time. */
 const CHECKS_PER_PARTITION = 10;
 const MAX_INTERVAL_MS = 60_000;
+const LOG_INTERVAL_MS = 10 * 60_000;
 const LOCK_TIMEOUT = "100ms";
 
 interface State {
@@ -36,6 +37,7 @@ interface State {
 export function createUpkeep<Tables>(options: UpkeepOptions<Tables>): Upkeep {
   const { db, logger, windowMs } = options;
   const intervalMs = Math.min(windowMs / PARTITIONS_PER_WINDOW / CHECKS_PER_PARTITION, MAX_INTERVAL_MS);
+  const throttle = createLogThrottle(logger, { intervalMs: LOG_INTERVAL_MS });
   const stopping = new AbortController();
   let running: Promise<void> | undefined;
 
@@ -45,9 +47,9 @@ export function createUpkeep<Tables>(options: UpkeepOptions<Tables>): Upkeep {
         await tendPartitions(db, windowMs);
         while (!stopping.signal.aborted && (await hasV1(db)) && (await pruneV1(db, windowMs)));
       } catch (err) {
-        // Nothing depends on its being in time. That the database is away is told by others.
-        if (!stopping.signal.aborted)
-          logger.debug({ err }, "the inbox's partitions could not be looked after, retrying");
+        // Nothing depends on its being in time: keys go to the newest partition that there is.
+        if (!isOutage(err))
+          throttle.warn("upkeep", { err }, "partitions of the inbox cannot be made or dropped, retrying");
       }
       // Replicas take turns.
     } while (await sleep(intervalMs * (0.8 + 0.4 * Math.random()), stopping.signal));
@@ -60,6 +62,7 @@ export function createUpkeep<Tables>(options: UpkeepOptions<Tables>): Upkeep {
     async stop() {
       stopping.abort();
       await running;
+      throttle.flush();
     },
   };
 }
