@@ -147,12 +147,12 @@ test("ids of the first version's table are deleted once they are older than the 
   await runV1(database, "q", messages(old, young), effect);
   await sql`update inbox set handled_at = now() - interval '2 hours' where event_id = ${old}`.execute(database.db);
   const inbox = createInbox<Tables>({ db: database.db, logger: silent, windowMs: 60 * 60_000 });
+  t.after(() => inbox.stop());
   inbox.start();
   await until("the old id to be gone", async () => {
     const { rows } = await sql<{ id: string }>`select event_id as id from inbox`.execute(database.db);
     return rows.length === 1 && rows[0]?.id === young;
   });
-  await inbox.stop();
 });
 
 test("the upgrade changes nothing on tables that are up to date, and comes to the same tables on old ones", async (t) => {
