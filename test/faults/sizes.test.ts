@@ -66,6 +66,18 @@ test("37: with a negotiated frame of 65,536 bytes, bodies and headers of any siz
   assert.equal(dead?.headers?.["small"], "s");
   assert.equal(dead?.headers?.["x-headers-shortened"], 1);
   assert.equal(dead?.headers?.["x-dead-letter-reason"], "attempts_exhausted");
+  // Attributes of the event cannot be left out: only the broker can move such a message.
+  const attributes = { "cloudEvents:filler": "f".repeat(65_300) };
+  await channel.basicPublish({ ...envelope, headers: attributes, messageId: "h-2", durable: true }, body);
+  let rejected: Awaited<ReturnType<typeof channel.basicGet>>;
+  await until("a dead letter by the broker", async () => {
+    rejected = await channel.basicGet({ queue: "q.dead", noAck: true });
+    return rejected !== undefined;
+  });
+  assert.deepEqual([rejected?.messageId, rejected?.body], ["h-2", body]);
+  const [latest] = (rejected?.headers?.["x-death"] ?? []) as readonly { readonly reason: string }[];
+  assert.equal(latest?.reason, "rejected");
+  assert.equal(rejected?.headers?.["cloudEvents:filler"], attributes["cloudEvents:filler"]);
   fails = false;
   await bus.publish(GreetedSchema, { name: "after", message: "" });
   await until("others to be handled", () => handled.includes("after"));
