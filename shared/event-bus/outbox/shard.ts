@@ -1,7 +1,7 @@
-/** Into how many parts an outbox is cut. One relay at a time has a part, so that each key's order is kept. */
+/** Number of parts of an outbox. One relay at a time holds a part, so that the order of each key is kept. */
 export const SHARDS = 16;
 
-/** Where events with this key lie: the same for ever, since releases of a service share the table. FNV-1a, 32 bits. */
+/** Shard of the events with this key. It must never change: all versions of a service share the table. FNV-1a, 32 bits. */
 export function shardOf(key: string): number {
   let hash = 0x811c9dc5;
   for (let i = 0; i < key.length; i++) {

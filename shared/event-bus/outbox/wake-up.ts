@@ -1,16 +1,17 @@
-/** Sleeps until somebody says that there is something to do. A nudge to nobody is kept for whoever sleeps next. */
+/** Lets loops sleep until there is something to do. A nudge while none sleeps is kept for the next one that wants to. */
 export interface WakeUp {
   /** Ends one sleep. */
   nudge(): void;
-  /** Resolves after `ms`, if that is said, at a nudge or at the end; never rejects. */
+  /** Resolves after `ms` (default: never), at a nudge, or when the signal fires; never rejects. */
   wait(ms?: number): Promise<void>;
 }
 
-export function createWakeUp(ending: AbortSignal): WakeUp {
+/** @param signal ends every sleep */
+export function createWakeUp(signal: AbortSignal): WakeUp {
   const sleepers = new Set<() => void>();
   let nudged = false;
 
-  ending.addEventListener("abort", () => {
+  signal.addEventListener("abort", () => {
     for (const wake of [...sleepers]) wake();
   });
 
@@ -21,7 +22,7 @@ export function createWakeUp(ending: AbortSignal): WakeUp {
       else wake();
     },
     async wait(ms) {
-      if (nudged || ending.aborted) {
+      if (nudged || signal.aborted) {
         nudged = false;
         return;
       }
