@@ -34,5 +34,6 @@ async function closeAll(stack: Close[]): Promise<void> {
     if (outcome.kind === "failed") errors.push(outcome.cause);
     if (outcome.kind === "overran") errors.push(new Error(`not closed within ${CLOSE_TIMEOUT_MS} ms: ${close}`));
   }
-  if (errors.length > 0) throw new AggregateError(errors, "what the test has opened cannot be closed");
+  if (errors.length > 0)
+    throw new AggregateError(errors, `what the test has opened cannot be closed: ${errors.join("; ")}`);
 }

@@ -194,15 +194,19 @@ test("headers that do not fit into a frame are shortened: our error text, then o
   const { envelope, body } = readdressed(came, queue, { [HEADERS.deadError]: "x".repeat(400) });
   await channel.basicPublish(envelope, body);
   const { headers = {} } = await got(channel, queue);
-  assert.deepEqual(Object.keys(headers), [
-    "cloudEvents:id",
-    "traceparent",
-    "small",
-    HEADERS.originExchange,
-    HEADERS.originRoutingKey,
-    HEADERS.deadError,
-    HEADERS.shortened,
-  ]);
+  // RabbitMQ 4 sorts them.
+  assert.deepEqual(
+    new Set(Object.keys(headers)),
+    new Set([
+      "cloudEvents:id",
+      "traceparent",
+      "small",
+      HEADERS.originExchange,
+      HEADERS.originRoutingKey,
+      HEADERS.deadError,
+      HEADERS.shortened,
+    ]),
+  );
   assert.equal(headers[HEADERS.deadError], "");
   const attributesOnly = { ...came, headers: { "cloudEvents:id": "", "cloudEvents:large": "" } };
   const header = contentHeaderOf(came);
