@@ -102,7 +102,8 @@ export const OrderConfirmedSchema: GenMessage<OrderConfirmed> = /*@__PURE__*/
 /**
  * The time in which an order's books have to be set aside has elapsed, whether
  * they were or not. order-service tells itself so: it adds this event when it
- * stores the order, to be published later. Since 0.3.
+ * stores the order, to be published later. It has no ordering
+ * key. Since 0.3.
  *
  * @generated from message order.v1.OrderTimeoutElapsed
  */
