@@ -34,7 +34,7 @@ function usageOf(services: readonly string[]): string {
   return `usage: npm run events -- <command>
 
 dead-letters: what has failed for good
-  dead-letters list    --queue <queue> [--limit <n>]              the oldest first; 100 when nothing is said
+  dead-letters list    --queue <queue> [--limit <n>]              the oldest first, 100 by default: taken from the queue, and put back
   dead-letters show    --queue <queue> --id <id>                  an event with its headers, and its message decoded
   dead-letters redrive --queue <queue> [--id <id> | --limit <n>]  all, one event, or the n oldest: back to the work queue
   dead-letters drop    --queue <queue> (--id <id> | --all)        deleted for ever

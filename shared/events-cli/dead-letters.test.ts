@@ -90,9 +90,24 @@ describe("looking", () => {
     const ids = numbered(2_500);
     await put(one, ids);
     await listDeadLetters(one.broker, { queue: one.queue, limit: 10 });
-    await showDeadLetter(one.broker, { queue: one.queue, id: "1700", decode });
     await listDeadLetters(one.broker, { queue: one.queue, limit: 2_000 });
+    await showDeadLetter(one.broker, { queue: one.queue, id: "1700", decode });
     assert.deepEqual(idsOf(await one.take(one.deadLetterQueue)), ids);
+  });
+
+  test("takes no more than it lists, and loses none when a shorter list follows a longer one", async (t) => {
+    const one = await queueForTest(t, await rabbitmqForTest(t));
+    if (one === undefined) return;
+    await one.declare();
+    const ids = numbered(500);
+    await put(one, ids);
+    const { more } = await listDeadLetters(one.broker, { queue: one.queue, limit: 20 });
+    assert.equal(more, 480);
+    await listDeadLetters(one.broker, { queue: one.queue, limit: 5 });
+    const messages = await one.take(one.deadLetterQueue);
+    assert.deepEqual(idsOf(messages).toSorted(), ids.toSorted());
+    const delivered = messages.filter(({ headers }) => Number(headers["x-delivery-count"] ?? 0) > 0);
+    assert.equal(delivered.length, 20);
   });
 });
 

@@ -24,7 +24,12 @@ export interface DeadLetterList {
   readonly more: number;
 }
 
-/** Looks at dead letters, and leaves them as they are. @throws DomainError QUEUE_NOT_FOUND, EVENT_BUS_UNAVAILABLE */
+/**
+ * Lists the dead letters at the head of the queue. No more than `limit` are taken from the broker, and put back. RabbitMQ
+ * puts them behind others that were put back before: a shorter list after a longer one may begin with later ones.
+ *
+ * @throws DomainError QUEUE_NOT_FOUND, EVENT_BUS_UNAVAILABLE
+ */
 export async function listDeadLetters(
   broker: Broker,
   { queue, limit = 100 }: Pick<DeadLettersOptions, "queue" | "limit">,
@@ -34,9 +39,9 @@ export async function listDeadLetters(
   const deadLetters: DeadLetter[] = [];
   const { failure } = await lookThrough(broker, {
     queue: deadLetterQueue,
-    most: Math.min(count, MOST_LOOKED_AT),
+    most: Math.min(count, limit, MOST_LOOKED_AT),
     judge(message) {
-      if (deadLetters.length < limit) deadLetters.push(deadLetterOf(message));
+      deadLetters.push(deadLetterOf(message));
       return "leave";
     },
   });
