@@ -1,4 +1,7 @@
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import process from "node:process";
 import { test } from "node:test";
 import { bounded, createBackoff, sleep } from "./index.ts";
 
@@ -30,4 +33,11 @@ test("a sleep ends early when its signal fires, and does not reject", async () =
   controller.abort();
   assert.equal(await sleeping, false);
   assert.equal(await sleep(60_000, AbortSignal.abort()), false);
+});
+
+test("a sleep in the background does not keep its process alive", async () => {
+  const program = `import { sleep } from "#shared/timing"; void sleep(600_000, undefined, { keepsAlive: false });`;
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", program], { stdio: "inherit" });
+  const [code] = await once(child, "exit", { signal: AbortSignal.timeout(60_000) });
+  assert.equal(code, 0);
 });

@@ -52,7 +52,7 @@ export function createUpkeep<Tables>(options: UpkeepOptions<Tables>): Upkeep {
           throttle.warn("upkeep", { err }, "partitions of the inbox cannot be made or dropped, retrying");
       }
       // Replicas take turns.
-    } while (await sleep(intervalMs * (0.8 + 0.4 * Math.random()), stopping.signal));
+    } while (await sleep(intervalMs * (0.8 + 0.4 * Math.random()), stopping.signal, { keepsAlive: false }));
   }
 
   return {

@@ -44,7 +44,7 @@ export async function keepTopology(options: TopologyCheckOptions): Promise<void>
 
   for (let isFailing = !isDeclared; isFailing || intervalMs > 0; ) {
     const waitMs = isFailing ? backoff.next() : intervalMs * (1 + JITTER * (2 * Math.random() - 1));
-    if (!(await sleep(waitMs, signal))) return;
+    if (!(await sleep(waitMs, signal, { keepsAlive: false }))) return;
     try {
       await declare();
       if (signal.aborted) return;
