@@ -10,7 +10,8 @@ import { eventTypeOf } from "../event-type.ts";
 import { toAmqp, toBody } from "./amqp-message.ts";
 import { type BrokerConnection, openConnection } from "./connection.ts";
 import { createRabbitmqConsumer, type RabbitmqConsumer } from "./consumer.ts";
-import { createPublisher, type Publisher } from "./publisher.ts";
+import type { Publisher } from "./publisher.ts";
+import { createSplitPublisher } from "./split-publisher.ts";
 import { declare, exchangeOf } from "./topology.ts";
 import { keepTopology } from "./topology-check.ts";
 
@@ -46,7 +47,7 @@ export function createRabbitmqBus({ config, source, logger, readiness }: Rabbitm
 
   function connect(): Links {
     const publishing = openConnection({ name: "publish", config, source, logger });
-    const publisher = createPublisher({
+    const publisher = createSplitPublisher({
       connection: publishing,
       prepare: (channel) => channel.exchangeDeclare(exchangeOf(config)),
       timeoutMs: config.publishTimeoutMs,

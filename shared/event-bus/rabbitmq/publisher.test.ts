@@ -6,7 +6,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Channel, Envelope } from "rabbitmq-client";
 import { type RabbitmqForTest, rabbitmqForTest, silent, startTcpProxy, until, within } from "#shared/testing";
 import { type BrokerConnection, openConnection } from "./connection.ts";
-import { createPublisher, type Publisher } from "./publisher.ts";
+import { createPublisher, type Publisher, type PublisherOptions } from "./publisher.ts";
+import { createSplitPublisher } from "./split-publisher.ts";
 
 interface World {
   readonly publisher: Publisher;
@@ -18,12 +19,18 @@ interface World {
 
 const MIB = 1024 * 1024;
 
-async function worldFor(t: TestContext, broker: RabbitmqForTest, url: string, timeoutMs = 5_000): Promise<World> {
+async function worldFor(
+  t: TestContext,
+  broker: RabbitmqForTest,
+  url: string,
+  timeoutMs = 5_000,
+  create: (options: PublisherOptions) => Publisher = createPublisher,
+): Promise<World> {
   const config = { url, connectTimeoutMs: 5_000, heartbeatMs: 1_000 };
   const connection = openConnection({ name: "publish", config, source: "test", logger: silent });
   const [exchange, queue] = [broker.name("x"), broker.name("q")];
   const channels: Channel[] = [];
-  const publisher = createPublisher({
+  const publisher = create({
     connection,
     timeoutMs,
     async prepare(channel) {
@@ -106,6 +113,20 @@ test("a large event gets over a slow link although that takes longer than the ti
   const small = Array.from({ length: 5 }, () => send(Buffer.from("small")));
   await within(Promise.all([large, ...small]), "all to be confirmed");
   assert.equal(channels.length, 1);
+});
+
+test("small events pass a large one on a slow link", async (t) => {
+  const broker = await rabbitmqForTest(t);
+  if (broker === undefined) return;
+  const link = await slowLink(t, broker.url, 4 * MIB);
+  const { send } = await worldFor(t, broker, link, 1_500, createSplitPublisher);
+  const order: string[] = [];
+  const large = send(Buffer.alloc(15 * MIB)).then(() => order.push("large"));
+  await delay(50);
+  // It still waits for what the sockets have in their buffers, some MiB.
+  await within(send(Buffer.from("small")), "a small event").then(() => order.push("small"));
+  await within(large, "the large event");
+  assert.deepEqual(order, ["small", "large"]);
 });
 
 test("an event that the link is too slow for is told apart from a link that is silent", async (t) => {

@@ -27,6 +27,13 @@ export interface PublisherOptions {
   readonly prepare: (channel: Channel) => Promise<void>;
   /** Maximum time from `send` to the confirmation, and as much again for each MiB that is to be confirmed until then. */
   readonly timeoutMs: number;
+  /** What all publishers of the connection have in flight. Default: what this one has. */
+  readonly load?: ConnectionLoad;
+}
+
+/** What waits to be confirmed on one connection. */
+export interface ConnectionLoad {
+  bytes: number;
 }
 
 const MIB = 1024 * 1024;
@@ -42,7 +49,8 @@ interface Flight {
   returned: boolean;
 }
 
-export function createPublisher({ connection, prepare, timeoutMs }: PublisherOptions): Publisher {
+export function createPublisher(options: PublisherOptions): Publisher {
+  const { connection, prepare, timeoutMs, load = { bytes: 0 } } = options;
   const flights = new Map<string, Flight>();
   const afterReturns = createReturnsBarrier();
   const sizes = createSizeLimits();
@@ -50,7 +58,6 @@ export function createPublisher({ connection, prepare, timeoutMs }: PublisherOpt
   let current: Channel | undefined;
   let opening: Promise<Channel> | undefined;
   let unconfirmed = 0;
-  let unconfirmedBytes = 0;
   /** Number of messages that are still to go out one by one, which shows the one that the broker does not take. */
   let oneByOne = 0;
   let previous: Promise<unknown> = Promise.resolve();
@@ -113,14 +120,14 @@ export function createPublisher({ connection, prepare, timeoutMs }: PublisherOpt
       let written: Channel | undefined;
       let received = 0;
       unconfirmed++;
-      unconfirmedBytes += body.length;
-      const allowedMs = timeoutMs * (1 + Math.floor(unconfirmedBytes / MIB));
+      load.bytes += body.length;
+      const allowedMs = timeoutMs * (1 + Math.floor(load.bytes / MIB));
 
       function settle(finish: () => void): void {
         if (settled) return;
         settled = true;
         unconfirmed--;
-        unconfirmedBytes -= body.length;
+        load.bytes -= body.length;
         clearTimeout(timer);
         signal?.removeEventListener("abort", abort);
         finish();
@@ -199,7 +206,7 @@ export function createPublisher({ connection, prepare, timeoutMs }: PublisherOpt
     async send(envelope, body, signal) {
       signal?.throwIfAborted();
       if (closed) throw busUnavailable("the event bus is closed");
-      if (unconfirmed >= MAX_UNCONFIRMED || unconfirmedBytes >= MAX_UNCONFIRMED_BYTES) {
+      if (unconfirmed >= MAX_UNCONFIRMED || load.bytes >= MAX_UNCONFIRMED_BYTES) {
         throw busUnavailable("too many events wait for their confirmation");
       }
       if (oneByOne === 0) await send(envelope, body, signal);
