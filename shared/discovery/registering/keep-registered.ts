@@ -1,6 +1,7 @@
 import type { Logger } from "#shared/logging";
+import { createBackoff } from "#shared/timing";
 import { createAvailabilityLog } from "../resolving/availability-log.ts";
-import { createBackoff } from "../resolving/backoff.ts";
+import { REGISTRY_BACKOFF } from "../resolving/following-resolver.ts";
 import { pause } from "../resolving/pause.ts";
 import type { Listing, Registration, RegistrationState } from "./registration.ts";
 
@@ -25,7 +26,7 @@ export function keepRegistered(options: KeepRegisteredOptions): Registration {
   const stopping = new AbortController();
   const renewMs = ttlMs / 3;
   // Within the ttl there is time for more than one try.
-  const backoff = createBackoff(random, renewMs);
+  const backoff = createBackoff({ ...REGISTRY_BACKOFF, maxMs: renewMs, random });
   let state: RegistrationState = "withdrawn";
   let wasTried = false;
   let isListed = false;

@@ -1,6 +1,6 @@
 import type { Logger } from "#shared/logging";
+import { createBackoff } from "#shared/timing";
 import { createAvailabilityLog } from "./availability-log.ts";
-import { createBackoff } from "./backoff.ts";
 import { pause } from "./pause.ts";
 import type { Resolver, ResolverListener } from "./resolver.ts";
 import type { Found, Source } from "./source.ts";
@@ -18,6 +18,9 @@ export interface FollowingOptions {
   readonly now: () => number;
 }
 
+/** Of a registry that has failed: 0.5 s, 0.8 s, 1.3 s and so on, each within half of it to one and a half. */
+export const REGISTRY_BACKOFF = { initialMs: 500, multiplier: 1.6, jitter: 0.5 } as const;
+
 /** A registry that has served for so long was not just flapping. */
 const STABLE_MS = 10_000;
 
@@ -28,7 +31,7 @@ const SHORTEST_CYCLE_MS = 1_000;
 export function createFollowingResolver(options: FollowingOptions): Resolver {
   const { name, source, emptyGraceMs, minRefreshMs, logger, random, now } = options;
   const availability = createAvailabilityLog(name, "its last endpoints stay", logger);
-  const backoff = createBackoff(random);
+  const backoff = createBackoff({ ...REGISTRY_BACKOFF, maxMs: 30_000, random });
   let set: SteadySet | undefined;
   let stopped = false;
   /** Ends the look, or the pause, that is under way. */
