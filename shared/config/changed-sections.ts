@@ -1,9 +1,9 @@
 import { isDeepStrictEqual } from "node:util";
 
 /**
- * The parts of a configuration, by the keys of its YAML, that differ between two of its versions.
+ * Lists the sections, by their YAML keys, that differ between two versions of a configuration.
  *
- * @param except parts that do not count, by the keys of the configuration
+ * @param except sections that are ignored, by their keys in the configuration object
  * @example
  * changedSections(config, next, ["grpcClients"]); // ["server", "watch_interval"]
  */

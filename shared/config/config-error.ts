@@ -1,14 +1,14 @@
-/** One thing that is wrong with a configuration file. */
+/** One fault of a configuration file. */
 export interface ConfigFault {
-  /** Where, in the file's own keys: `grpc_clients.services[0].retry.max`. Empty when it is the file as a whole. */
+  /** YAML path: `grpc_clients.services[0].retry.max`. Empty for a fault of the whole file. */
   readonly path: string;
-  /** What is wrong. Never holds the value of a key that may carry a secret. */
+  /** Description of the fault. Never contains the value of a key that may be a secret. */
   readonly message: string;
 }
 
 /**
- * The configuration cannot be used. Thrown once with every fault found, so that a file is mended in one go;
- * the message is the file's name and then one fault a line, fit to be printed as it is.
+ * Reports that a configuration cannot be used, with all of its faults. The message is the name of the file and one line
+ * for each fault; it can be printed unchanged.
  */
 export class ConfigError extends Error {
   override readonly name = "ConfigError";

@@ -4,13 +4,13 @@ import { z } from "zod";
 export interface DurationLimits {
   /** Default `"0"`. */
   readonly min?: string;
-  /** Default the longest delay that a Node timer can wait (24.8 days): a longer one would fire at once. */
+  /** Default: the maximum delay of a Node timer (24.8 days). A longer one would fire at once. */
   readonly max?: string;
 }
 
 declare const durationMark: unique symbol;
 
-/** A number of milliseconds that `section` renames: `timeout` becomes `timeoutMs`. */
+/** Number of milliseconds. `section` renames its key: `timeout` becomes `timeoutMs`. */
 export type DurationMs = number & { readonly [durationMark]: true };
 
 export type DurationSchema = z.ZodPipe<z.ZodType<string | 0, string | 0>, z.ZodTransform<DurationMs, string | 0>>;
@@ -21,14 +21,14 @@ const DURATION_PART = /(\d+(?:\.\d+)?)(ms|s|m|h)/g;
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 const EXAMPLES = '"5s", "100ms", "1m" or "1.5h"';
 
-/** The schemas made here, so that `section` knows a duration however it is wrapped. */
+/** Schemas made by `duration`, so that `section` recognises them inside of wrappers. */
 const durationInputs = new WeakSet<object>();
 
 /**
- * A length of time as the YAML has it: `5s`, `100ms`, `1m`, `1.5h`, `1m30s`. A bare number is refused, since nobody can
- * tell its unit, except 0. The value is in whole milliseconds.
+ * Creates the schema of a duration: `5s`, `100ms`, `1m`, `1.5h`, `1m30s`. A number without a unit is refused, except 0.
+ * The value is in whole milliseconds.
  *
- * @param fallback what a missing key means; without it the key is required
+ * @param fallback default of the key; without it the key is required
  */
 export function duration(fallback: string, limits?: DurationLimits): z.ZodPrefault<DurationSchema>;
 export function duration(fallback?: undefined, limits?: DurationLimits): DurationSchema;
@@ -61,7 +61,7 @@ export function duration(
   return schema.prefault(fallback);
 }
 
-/** Whether this schema is a duration, or one wrapped by `.optional()`, `.default()`, `.refine()`, `z.array()` … */
+/** Reports whether this schema is a duration, or a duration wrapped by `.optional()`, `.default()`, `.refine()`, `z.array()` … */
 export function isDuration(schema: z.core.SomeType): boolean {
   if (durationInputs.has(schema)) return true;
   const { innerType, element, in: input } = schema._zod.def as WrapperDef;
@@ -75,7 +75,7 @@ interface WrapperDef extends z.core.$ZodTypeDef {
   readonly in?: z.core.SomeType;
 }
 
-/** Milliseconds, or what is wrong with the text. */
+/** Parses a duration to milliseconds, or returns the fault. */
 function parseDuration(value: string | 0): number | string {
   if (value === 0 || value === "0") return 0;
   if (/^[+-]?\d+(\.\d+)?$/.test(value)) return `a duration needs a unit: write ${EXAMPLES}`;
@@ -88,7 +88,7 @@ function parseDuration(value: string | 0): number | string {
   return Math.abs(whole - ms) < 1e-6 ? whole : "a duration is a whole number of milliseconds";
 }
 
-/** For durations in code, where a bad one is a mistake of the programmer. */
+/** Parses a duration in code. @throws TypeError when it is none */
 function knownDuration(text: string): number {
   const ms = parseDuration(text);
   if (typeof ms === "string") throw new TypeError(`duration(${JSON.stringify(text)}): ${ms}`);

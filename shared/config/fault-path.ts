@@ -1,6 +1,6 @@
 const PLAIN_KEY = /^[\w-]+$/;
 
-/** Writes a path as people do: `a.b[0].c`; keys that would confuse are quoted. */
+/** Formats a YAML path: `a.b[0].c`. Keys with characters other than letters, digits, `_` and `-` are quoted. */
 export function formatPath(path: readonly PropertyKey[]): string {
   let text = "";
   for (const part of path) {

@@ -10,17 +10,17 @@ import { readYaml } from "./yaml-source.ts";
 export interface LoadConfigOptions<Schema extends z.ZodType> {
   /** The YAML file: a path from the working directory, or a URL such as `new URL("config.yaml", import.meta.url)`. */
   readonly file: string | URL;
-  /** What it must hold: usually a `section` of sections. */
+  /** Schema of the file: usually a `section` of sections. */
   readonly schema: Schema;
-  /** The variables that `${NAME}` stands for. `CONFIG_FILE`, when set, names another file to read. */
+  /** Environment for `${NAME}` references. `CONFIG_FILE`, when set, replaces `file`. */
   readonly env: Environment;
 }
 
 /**
- * Reads a service's configuration: YAML, with the environment put in, checked by the schema, deeply frozen.
+ * Reads a service's configuration: parses the YAML, replaces references to the environment, validates, freezes deeply.
  *
- * @throws ConfigError with every fault of the file. When the text is not even YAML, keys that it seems to lack are not
- * counted as faults: they may be behind the part that could not be read.
+ * @throws ConfigError with every fault of the file. When the text is not valid YAML, missing keys are not reported: they may
+ * stand in the part that could not be parsed.
  */
 export function loadConfig<Schema extends z.ZodType>(options: LoadConfigOptions<Schema>): z.output<Schema> {
   const { schema, env } = options;
@@ -34,7 +34,7 @@ export function loadConfig<Schema extends z.ZodType>(options: LoadConfigOptions<
       if (source.unresolved.has(path) || (missing && source.broken)) continue;
       faults.push({ path, message });
     }
-    // Whatever was left out above, a value that the schema refused never goes through.
+    // A value that the schema refused is never accepted, even when all of its faults were left out above.
     if (faults.length === 0) faults.push({ path: "", message: "the configuration is not valid" });
   }
   if (!result.success || faults.length > 0) throw new ConfigError(name, faults);
@@ -46,8 +46,8 @@ export function loadConfig<Schema extends z.ZodType>(options: LoadConfigOptions<
 const files = new WeakMap<object, string>();
 
 /**
- * The path, from the root, of the file that `loadConfig` read this configuration from; undefined for one that was made
- * otherwise, be it a copy or a part.
+ * Returns the absolute path of the file that `loadConfig` read this configuration from; undefined for any other object,
+ * also for a copy or a part.
  */
 export function configFile(config: object): string | undefined {
   return files.get(config);
@@ -63,7 +63,7 @@ function readText(file: string, name: string): string {
   }
 }
 
-/** Short when the file is below the working directory. */
+/** Returns a relative path when the file is below the working directory. */
 function displayName(file: string): string {
   const path = relative("", file);
   return path === "" || path.startsWith("..") ? resolve(file) : path;

@@ -1,4 +1,4 @@
-/** The candidate that was most likely meant, if one is close: a slip or two, or the camelCase of a snake_case name. */
+/** Finds the candidate with the smallest edit distance, at most a third of the word. Case, `_` and `-` do not count. */
 export function nearest(word: string, candidates: readonly string[]): string | undefined {
   const wanted = plain(word);
   let best: string | undefined;
@@ -17,7 +17,7 @@ function plain(word: string): string {
   return word.toLowerCase().replaceAll(/[_-]/g, "");
 }
 
-/** Optimal string alignment: insert, delete, replace or swap two neighbours. Gives `limit` when it is that or more. */
+/** Computes the optimal string alignment distance (insert, delete, replace, transpose), at most `limit`. */
 function editDistance(a: string, b: string, limit: number): number {
   if (Math.abs(a.length - b.length) >= limit) return limit;
   let before: number[] = [];

@@ -4,11 +4,11 @@ import { formatPath } from "./fault-path.ts";
 
 type Issue = z.core.$ZodIssue;
 
-/** Keys whose value may be, or hold, a secret. Whatever stands below them is not shown either. */
+/** Keys whose value may be or contain a secret. Values below them are not shown either. */
 const SECRET_KEY = /pass|secret|token|credential|auth|cookie|key|cert|dsn|ur[il]|connection|address/i;
 const LONGEST_SHOWN = 40;
 
-/** A fault for each thing that the schema found wrong with `value`; `missing` tells those that only lack a value. */
+/** Converts the issues that the schema found in `value` to faults; `missing` marks those that only lack a value. */
 export function schemaFaults(error: z.ZodError, value: unknown): (ConfigFault & { missing: boolean })[] {
   return error.issues.flatMap((issue) => issueFaults(issue, issue.path, value));
 }
@@ -35,7 +35,7 @@ function issueFaults(
   return [{ path: formatPath(path), message: describe(issue, value, path), missing }];
 }
 
-/** The alternative that came nearest to fitting: its faults lie deepest, then are fewest. */
+/** Chooses the closest alternative of a union: the one whose faults lie deepest, then the one with the fewest. */
 function likeliestBranch(branches: readonly (readonly Issue[])[]): readonly Issue[] {
   const depth = (branch: readonly Issue[]) => Math.min(...branch.map(({ path }) => path.length));
   const ordered = branches.toSorted((a, b) => depth(b) - depth(a) || a.length - b.length);
@@ -43,7 +43,7 @@ function likeliestBranch(branches: readonly (readonly Issue[])[]): readonly Issu
 }
 
 function describe(issue: Issue, value: unknown, path: readonly PropertyKey[]): string {
-  // zod begins every message so: "Invalid input: expected string, received number".
+  // Every message of zod begins like this: "Invalid input: expected string, received number".
   const message = issue.message.replace(/^[A-Z][a-z ]+: /, "").replace(/, received .*$/s, "");
   if (value === undefined) return `missing (${message})`;
   return `${message}${received(value, path)}${quotingHint(issue, value)}`;
@@ -58,7 +58,7 @@ function received(value: unknown, path: readonly PropertyKey[]): string {
   return secret || text.length > LONGEST_SHOWN ? `, got a ${typeof value}` : `, got ${text}`;
 }
 
-/** A password that looks like a number is a number to YAML, and the way out is not obvious. */
+/** Adds a hint: YAML reads a password of digits as a number, unless it is quoted. */
 function quotingHint(issue: Issue, value: unknown): string {
   const wantsString = issue.code === "invalid_type" && issue.expected === "string";
   return wantsString && (typeof value === "number" || typeof value === "boolean") ? "; put it in quotes" : "";

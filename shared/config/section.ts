@@ -5,13 +5,13 @@ import { nearest } from "./nearest.ts";
 type Shape = z.core.$ZodShape;
 type Fields<S extends Shape> = z.core.$InferObjectOutput<S, Record<never, never>>;
 
-/** What `section(shape)` makes: YAML keys in, camelCase keys out. */
+/** Schema that `section(shape)` returns: reads YAML keys, gives camelCase keys. */
 export type Section<S extends Shape> = z.ZodPipe<
   z.ZodObject<S, z.core.$strict>,
   z.ZodTransform<SectionOutput<S>, z.output<z.ZodObject<S, z.core.$strict>>>
 >;
 
-/** The camelCase object of a section: `shutdown_timeout: duration()` is `shutdownTimeoutMs: number`. */
+/** Type of a parsed section: `shutdown_timeout: duration()` is `shutdownTimeoutMs: number`. */
 export type SectionOutput<S extends Shape> = {
   [K in keyof Fields<S> as OutputKey<K, Fields<S>[K]>]: OutputValue<Fields<S>[K]>;
 };
@@ -27,7 +27,7 @@ type OutputValue<V> = IsDuration<V> extends true ? (NonNullable<V> extends Durat
 type Defined<V> = unknown extends V ? V : Exclude<V, undefined>;
 type Camel<K extends string> = K extends `${infer Head}_${infer Tail}` ? `${Head}${Capitalize<Camel<Tail>>}` : K;
 
-/** @param fault notes what is wrong with a key */
+/** @param fault reports a fault of a key */
 export type SectionCheck<S extends Shape> = (
   fields: Partial<Fields<S>>,
   fault: (key: keyof S & string, message: string) => void,
@@ -36,12 +36,12 @@ export type SectionCheck<S extends Shape> = (
 const SNAKE_CASE = /^[a-z][a-z0-9]*(_[a-z0-9]+)*$/;
 
 /**
- * A part of a configuration: a zod object over the YAML's snake_case keys that comes out with camelCase keys, and its
- * durations in milliseconds with names that say so. Unknown keys are refused. Sections nest, and go into arrays and
- * `.optional()`; one whose keys all have defaults can be left out of the YAML by `section({ … }).prefault({})`.
+ * Creates the schema of one part of a configuration: a zod object that reads snake_case keys and gives camelCase keys.
+ * Durations become milliseconds, with names that end in `Ms`. Unknown keys are refused. Sections can be nested and used in
+ * arrays and `.optional()`. `section({ … }).prefault({})` is optional in the YAML when all of its keys have defaults.
  *
- * @param check finds faults between keys. It gets the YAML's keys, those with faults of their own perhaps left out, and
- *   runs all the same, so that one error has them all
+ * @param check finds faults between keys. It gets the keys of the YAML and also runs when single keys have faults (these
+ *   may be missing), so that one error lists all faults
  *
  * @example
  * const serverSection = section({ name: z.string().min(1), port: z.int(), shutdown_timeout: duration("10s") });

@@ -4,9 +4,9 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 const REFERENCE = /^([A-Za-z_][A-Za-z0-9_]*)(?::-([\s\S]*))?$/;
 
 /**
- * Puts the environment into one text: `${NAME}`, or `${NAME:-default}` where a variable that is unset or empty gives the
- * default, which may hold references itself. `$${` stands for a literal `${`. What the environment supplies is not
- * looked into again.
+ * Replaces references to the environment in a text: `${NAME}`, or `${NAME:-default}` with a default for a variable that
+ * is unset or empty. A default may contain references. `$${` stands for a literal `${`. Values of the environment are
+ * not searched for references.
  *
  * @returns the text, and a message for each reference that could not be resolved
  */
@@ -43,7 +43,7 @@ function expand(text: string, env: Environment, faults: string[]): string {
 function resolve(reference: string, env: Environment, faults: string[]): string {
   const [, name, fallback] = REFERENCE.exec(reference) ?? [];
   if (name === undefined) {
-    // The text is not repeated: somebody may have put a secret between the braces.
+    // The text is not repeated: it may contain a secret.
     faults.push("a reference is neither ${NAME} nor ${NAME:-default} (write $${ for a literal ${)");
     return "";
   }
@@ -53,7 +53,7 @@ function resolve(reference: string, env: Environment, faults: string[]): string 
   return value ?? "";
 }
 
-/** The brace that closes a reference whose inside starts at `from`, past the references inside it. */
+/** Finds the brace that closes a reference whose content starts at `from`, skipping nested references. */
 function closingBrace(text: string, from: number): number {
   let depth = 1;
   for (let i = from; i < text.length; i++) {

@@ -4,18 +4,18 @@ import { z } from "zod";
 const file = z.string().refine(existsSync, "there is no such file");
 
 /**
- * The keys of a `section` for connections to others, secured by PEM files. Paths are relative to the working directory.
- * The files must be there when the configuration is read. To be checked by `checkCertAndKey`.
+ * Keys of a `section` for TLS client connections, with PEM files. Paths are relative to the working directory. The files
+ * must exist when the configuration is read. Use `checkCertAndKey` as the check of the section.
  */
 export const tlsFileKeys = {
-  /** The authorities that may have signed the peer's certificate. Default: those that Node knows. */
+  /** Certificate authorities accepted for the peer's certificate. Default: those built into Node. */
   ca_file: file.optional(),
   /** This process's own certificate chain, for peers that ask for one (mTLS); with `key_file`. */
   cert_file: file.optional(),
   key_file: file.optional(),
 };
 
-/** The check of a section with `tlsFileKeys`: neither certificate nor key is there alone. */
+/** Checks a section with `tlsFileKeys`: certificate and key are given together. */
 export function checkCertAndKey(
   { cert_file, key_file }: { cert_file?: string | undefined; key_file?: string | undefined },
   fault: (key: "cert_file" | "key_file", message: string) => void,

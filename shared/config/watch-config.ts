@@ -2,24 +2,23 @@ import { stat } from "node:fs/promises";
 import { isDeepStrictEqual } from "node:util";
 
 export interface WatchConfigOptions<Config> {
-  /** Where the configuration stands: see `configFile`. Links are followed. */
+  /** Path of the configuration: see `configFile`. Links are followed. */
   readonly file: string;
-  /** Between two looks at the file. Default 1 s. */
+  /** Time between two checks of the file. Default 1,000. */
   readonly intervalMs?: number;
-  /** Reads and validates the whole file, as at the start: `() => loadConfig({ … })`. */
+  /** Reads and validates the whole file: `() => loadConfig({ … })`. */
   readonly load: () => Config;
-  /** The configuration in force. Default: what `load` gives when the watch begins. */
+  /** Current configuration. Default: the result of `load` when the watch begins. */
   readonly current?: Config;
-  /** There is another configuration, a valid one. What it throws goes to `onError`. */
+  /** Called with each new valid configuration. What it throws is passed to `onError`. */
   readonly onChange: (config: Config) => void;
-  /** The file has a fault, and the old configuration stays in force. Called once for each faulty version of it. */
+  /** Called once for each faulty version of the file. The old configuration stays in use. */
   readonly onError: (error: unknown) => void;
 }
 
 /**
- * Hands on each valid configuration that a file comes to hold. The file is looked at rather than listened to: no events
- * of the file system come for every kind of mount, nor when Kubernetes mounts another version by swapping a link.
- * Never throws, and does not keep the process alive.
+ * Watches a configuration file by polling. File system events would not do: some kinds of mounts send none, and
+ * Kubernetes replaces a version by changing a symbolic link. Never throws. Does not keep the process alive.
  */
 export function watchConfig<Config>(options: WatchConfigOptions<Config>): { stop(): void } {
   const { file, intervalMs = 1_000, load, onChange } = options;
@@ -58,11 +57,11 @@ export function watchConfig<Config>(options: WatchConfigOptions<Config>): { stop
   }
 
   async function look(): Promise<void> {
-    // Before it is read: what is written after that makes another version.
+    // Before the file is read: a later write is another version.
     const version = await versionOf(file);
     if (isStopped) return;
     if (version !== seen || !isSettled) {
-      // A file that is written twice within the grain of its time looks the same. A second look at it is late enough.
+      // Two writes within the resolution of the modification time look the same. The next check reads the file again.
       isSettled = version === seen;
       seen = version;
       reload(version);
@@ -80,7 +79,7 @@ export function watchConfig<Config>(options: WatchConfigOptions<Config>): { stop
   };
 }
 
-/** A fault at this time is found again, and told, at the first look. */
+/** Ignores a fault: the first check finds and reports it again. */
 function loadOrNothing<Config>(load: () => Config): Config | undefined {
   try {
     return load();
@@ -89,13 +88,13 @@ function loadOrNothing<Config>(load: () => Config): Config | undefined {
   }
 }
 
-/** Differs when the file, or the file that a link leads to, is another one or has been written. */
+/** Identifies a version of the file: changes when the file, or the target of the link, is replaced or written. */
 async function versionOf(file: string): Promise<string> {
   try {
     const { mtimeNs, size, ino, dev } = await stat(file, { bigint: true });
     return [mtimeNs, size, ino, dev].join(" ");
   } catch (error) {
-    // `load` says what that means.
+    // `load` reports the fault.
     return error instanceof Error && "code" in error ? String(error.code) : String(error);
   }
 }

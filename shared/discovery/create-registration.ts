@@ -9,13 +9,13 @@ import type { Listing, Registration } from "./registering/registration.ts";
 export interface RegistrationOptions {
   readonly discovery: DiscoveryConfig;
   readonly logger: Pick<Logger, "debug" | "info" | "warn">;
-  /** For jitter, in [0, 1). Default `Math.random`. */
+  /** Returns numbers in [0, 1) for jitter. Default `Math.random`. */
   readonly random?: () => number;
 }
 
 /**
- * What lists this instance in etcd or Consul: start it when the server listens, stop it before the server does, so that no
- * new calls come. It survives its registry: the instance is listed again when the registry is back, with or without data.
+ * Creates the registration of this instance in etcd or Consul. Start it after the server listens and stop it before the
+ * server stops, so that no new calls arrive. The instance is registered again when the registry comes back without data.
  */
 export function createRegistration(config: RegistrationConfig, options: RegistrationOptions): Registration {
   const { discovery, logger, random = Math.random } = options;

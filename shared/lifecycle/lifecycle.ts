@@ -2,20 +2,20 @@ import type { Logger } from "#shared/logging";
 import { bounded } from "#shared/timing";
 import { invoke } from "./invoke.ts";
 
-/** One thing that an app opens and closes: a database, a server, a consumer. */
+/** A resource that an app opens and closes: a database, a server, a consumer. */
 export interface LifecyclePart {
-  /** For logs and errors. */
+  /** Name in logs and errors. */
   readonly name: string;
   /**
-   * Opens it. Resolves when the parts after it can rely on it. The signal fires when it overruns or the app is told to
-   * stop; it should then give up and reject. A part without `start` is open from the moment that it is added.
+   * Opens the part. Resolves when later parts can use it. The signal fires when the start takes too long or the app is
+   * stopped; it should then reject. A part without `start` counts as open as soon as it is added.
    */
   readonly start?: (signal: AbortSignal) => Promise<void> | void;
-  /** Closes it. The signal fires when it overruns: what is left should then be dropped at once. */
+  /** Closes the part. The signal fires when that takes too long: the rest should then be dropped at once. */
   readonly stop?: (signal: AbortSignal) => Promise<void> | void;
-  /** Default 30 000. */
+  /** Maximum time of `start`. Default 30,000. */
   readonly startTimeoutMs?: number;
-  /** Default 15 000. */
+  /** Maximum time of `stop`. Default 15,000. */
   readonly stopTimeoutMs?: number;
 }
 
@@ -23,9 +23,9 @@ export interface LifecycleOptions {
   readonly logger: Pick<Logger, "debug" | "error">;
 }
 
-/** Parts that start in the order in which they were added and stop in reverse. */
+/** Starts parts in the order in which they were added and stops them in reverse. */
 export interface Lifecycle {
-  /** @throws Error once started or stopped */
+  /** Adds a part. @throws Error after `start` or `stop` */
   add(part: LifecyclePart): void;
   /**
    * Starts the parts one after the other. When one fails, overruns or is interrupted by `stop`, the open ones are
@@ -62,7 +62,7 @@ export function createLifecycle({ logger }: LifecycleOptions): Lifecycle {
     started = true;
   }
 
-  /** Gives the error with which the whole start fails, or undefined when the part is open. */
+  /** Returns the error with which the whole start fails, or undefined when the part is open. */
   async function startPart(part: LifecyclePart): Promise<Error | undefined> {
     if (part.start === undefined) return undefined;
     const overrun = new AbortController();
@@ -70,7 +70,7 @@ export function createLifecycle({ logger }: LifecycleOptions): Lifecycle {
     const signal = AbortSignal.any([overrun.signal, interrupted.signal]);
     const work = invoke(() => part.start?.(signal));
     let outcome = await bounded(work, timeoutMs, interrupted.signal);
-    // Told to stop: a start that heeds its signal ends soon, and then it is known whether there is something to close.
+    // Stopped: a start that obeys its signal ends soon, and its outcome tells whether there is something to close.
     if (outcome.kind === "overran" && interrupted.signal.aborted) outcome = await bounded(work, stopTimeoutMs(part));
     if (outcome.kind === "done") {
       open.add(part);
@@ -88,7 +88,7 @@ export function createLifecycle({ logger }: LifecycleOptions): Lifecycle {
       : new Error(`${part.name} failed to start`, { cause });
   }
 
-  /** A start that succeeds after it was given up has opened something that nobody else will close. */
+  /** Stops a part whose start succeeds after it was given up: nothing else would close it. */
   function closeWhenLate(part: LifecyclePart, work: Promise<void>): void {
     work.then(
       () => stopPart(part),
@@ -128,7 +128,7 @@ export function createLifecycle({ logger }: LifecycleOptions): Lifecycle {
     },
     stop() {
       if (!started) interrupted.abort(new DOMException("stopped while starting", "AbortError"));
-      // A failed start has its own caller to tell; what it had opened is closed either way.
+      // The caller of `start` handles its failure; what was opened is closed in any case.
       stopping ??= (starting ?? Promise.resolve()).catch(() => {}).then(stopAll);
       return stopping;
     },

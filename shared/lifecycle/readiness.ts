@@ -1,38 +1,38 @@
-/** Whether an app can take work, made up of what its parts say. Feeds health checks and `/readyz`. */
+/** Readiness of an app, combined from its components. Source of health checks and `/readyz`. */
 export interface Readiness {
   /**
-   * Adds a component, not ready until it says so.
+   * Adds a component that is not ready yet.
    *
    * @throws Error when the name is taken
    */
   component(name: string): ComponentReadiness;
   state(): ReadinessState;
   /**
-   * Calls the listener on every change, never with what is already so. It must not throw.
+   * Calls the listener on every change, not with the current state. The listener must not throw.
    *
-   * @returns how to unsubscribe
+   * @returns a function that unsubscribes
    */
   subscribe(listener: (state: ReadinessState) => void): () => void;
   /**
-   * Calls the listener once: now, or when the app is first ready. It must not throw.
+   * Calls the listener once: now, or when the app is ready for the first time. The listener must not throw.
    *
-   * @returns how to wait no longer
+   * @returns a function that unsubscribes
    */
   onceReady(listener: () => void): () => void;
-  /** Not ready from now on and for good, whatever the components say: the app is going away. */
+  /** Makes the app not ready for good, independent of its components: it shuts down. */
   drain(reason: string): void;
 }
 
 export interface ComponentReadiness {
   ready(): void;
-  /** @param reason for people, such as `connecting to postgres` */
+  /** @param reason shown to operators, such as `connecting to postgres` */
   notReady(reason: string): void;
 }
 
 export interface ReadinessState {
-  /** Every component is ready, and nothing drains. */
+  /** True when every component is ready and the app does not drain. */
   readonly ready: boolean;
-  /** Why the app drains, when it does. */
+  /** Reason of the drain; undefined when the app does not drain. */
   readonly draining?: string;
   readonly components: readonly ComponentState[];
 }

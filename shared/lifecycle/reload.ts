@@ -4,34 +4,34 @@ import type { Logger } from "#shared/logging";
 import { settled } from "#shared/timing";
 import { invoke } from "./invoke.ts";
 
-/** Hands a changed configuration to the app while it runs. */
+/** Passes a changed configuration to the running app. */
 export interface Reload {
-  /** The app has started: hands on what has changed since the reload was made, and from now on at once. */
+  /** Call after the start: passes on a change since the creation, and every later change at once. */
   begin(): void;
-  /** Reads the configuration now, and hands it on if it differs from the last one or that one has failed. */
+  /** Reads the configuration now, and passes it on if it differs from the last one or that one has failed. */
   now(): void;
-  /** Hands nothing on any more. */
+  /** Ends the watch. */
   end(): void;
 }
 
 export interface ReloadOptions<Config> {
-  /** What the app was made with. */
+  /** Configuration that the app was created with. */
   readonly config: Config;
-  /** Throws ConfigError when the configuration is bad. */
+  /** Loads the configuration. @throws ConfigError */
   readonly load: () => Config;
   readonly reconfigure: (config: Config) => void;
   readonly logger: Pick<Logger, "info" | "error">;
-  /** How often to look at the configuration's file, in milliseconds. */
+  /** Interval in ms between checks of the configuration file. */
   readonly intervalMs: number;
 }
 
 /**
- * Watches the file of a configuration, if it is from one. A bad one is logged with every fault and otherwise ignored; an
- * error of `reconfigure` is logged, and `now` then tries again.
+ * Watches the file of a configuration, if it comes from one. An invalid version is logged with every fault and otherwise
+ * ignored. An error of `reconfigure` is logged, and the next `now` tries again.
  */
 export function createReload<Config>(options: ReloadOptions<Config>): Reload {
   const { config, load, reconfigure, logger, intervalMs } = options;
-  /** What the app was last told, and whether it failed to take it on. */
+  /** Configuration that was passed on last, and whether `reconfigure` failed. */
   let told = config;
   let hasFailed = false;
   let waiting: { readonly config: Config } | undefined;
@@ -45,7 +45,7 @@ export function createReload<Config>(options: ReloadOptions<Config>): Reload {
 
   function offer(next: Config): void {
     if (state === "starting") waiting = { config: next };
-    // A signal and the watch may both tell of one change.
+    // A signal and the watch may both report one change.
     if (state === "running" && !isDeepStrictEqual(next, told)) void apply(next);
   }
 

@@ -22,53 +22,53 @@ export interface RunProcess {
 type EndingSignal = "SIGTERM" | "SIGINT";
 type CrashEvent = "uncaughtException" | "unhandledRejection";
 
-/** A service, made and not yet started. */
+/** A service that was created and is not started yet. */
 export interface App {
   readonly logger: Pick<Logger, "info" | "warn" | "error" | "fatal" | "flush">;
-  /** Rejects when it cannot start, having closed what it had opened. */
+  /** Rejects when the service cannot start, after closing what it had opened. */
   start(): Promise<void>;
-  /** Closes everything, also in the middle of a start, within a bound of its own. Can be called again. */
+  /** Closes everything within a bounded time, also during a start. May be called again. */
   stop(): Promise<void>;
 }
 
-/** An app that can be told of a changed configuration while it runs, if it says how. */
+/** An app that may apply a changed configuration while it runs. */
 export interface ReconfigurableApp<Config> extends App {
   /**
-   * Goes by another valid configuration from now on, as far as it can; what it cannot change without a new start it
-   * leaves and logs. Called once the app has started and until it is stopped. What it throws is logged.
+   * Applies another valid configuration as far as it can, and logs which changes need a restart. Called only after the
+   * start and before the stop. What it throws is logged.
    */
   reconfigure?(config: Config): void;
 }
 
 export interface RunOptions<Config> {
   readonly process: RunProcess;
-  /** Throws ConfigError when the configuration is bad. */
+  /** Loads the configuration. @throws ConfigError */
   readonly load: (env: RunProcess["env"]) => Config;
-  /** Puts the app together. Whatever waits belongs in its `start`. */
+  /** Creates the app. Everything that has to be waited for belongs in its `start`. */
   readonly create: (config: Config) => ReconfigurableApp<Config>;
-  /** How long a crashed app may take to close what it can. Default 10 000. */
+  /** Time in ms that a crashed app is given to close. Default 10,000. */
   readonly crashStopTimeoutMs?: number;
-  /** How often to look whether the configuration's file has changed, when the app can be reconfigured. Default 5 000. */
+  /** Interval in ms between checks of the configuration file, for apps with `reconfigure`. Default 5,000. */
   readonly reloadIntervalMs?: number;
 }
 
-/** The exit codes, after sysexits.h and the shell's 128 + signal number. */
+/** Exit codes, after sysexits.h and the shell's 128 + signal number. */
 const EXIT = { ok: 0, failure: 1, config: 78, signal: 128 } as const;
 const SIGNALS: readonly EndingSignal[] = ["SIGTERM", "SIGINT"];
 const CRASHES: readonly CrashEvent[] = ["uncaughtException", "unhandledRejection"];
 const DEFAULT_CRASH_STOP_TIMEOUT_MS = 10_000;
 const DEFAULT_RELOAD_INTERVAL_MS = 5_000;
-/** One Ctrl-C can come twice: from the terminal, and from the `node --watch` that it stops too. */
+/** One Ctrl-C can arrive twice: from the terminal and from `node --watch`. */
 const ECHO_MS = 500;
 const LONGEST_INTERVAL_MS = 2 ** 31 - 1;
 
 /**
- * The life of a service's process: configuration, app, start, until a signal. Resolves once it has called `exit`:
- * 0 after SIGTERM or SIGINT and a stop, 78 for a bad configuration, 1 when it cannot start, stop or go on, and
+ * Runs a service's process: loads the configuration, creates and starts the app, waits for a signal, stops. Resolves after it
+ * has called `exit` with: 0 after SIGTERM or SIGINT and a stop, 78 for a bad configuration, 1 when it cannot start, stop or go on, and
  * 128 + n at once for a second signal. Never rejects: a failure is logged, or written to stderr while there is no logger.
  *
- * An app with `reconfigure` is handed a valid configuration when its file changes, and on SIGHUP, which for other apps
- * means what it means to every process. A bad one is logged with every fault, and the old one stays.
+ * An app with `reconfigure` gets a valid configuration when the file changes and on SIGHUP; for other apps SIGHUP has its
+ * default effect. An invalid one is logged with every fault, and the old one stays in use.
  *
  * @example await run({ process, load: loadUserConfig, create: createUserApp });
  */
@@ -117,11 +117,11 @@ export async function run<Config>(options: RunOptions<Config>): Promise<void> {
     return made;
   }
 
-  /** Whether the app has stopped as it should. */
+  /** Stops the app. Resolves to false when that failed. */
   async function stop(running: App, reason: "signal" | "crash"): Promise<boolean> {
     const { logger } = running;
     const stopping = invoke(() => running.stop());
-    // A healthy app keeps to its own bounds; a broken one may not.
+    // A healthy app is bounded by itself; a crashed one may not be.
     const outcome = reason === "signal" ? await settled(stopping) : await bounded(stopping, crashStopTimeoutMs);
     if (outcome.kind === "failed") logger.error({ err: outcome.cause }, "failed to stop");
     else if (outcome.kind === "overran") logger.error({ timeout_ms: crashStopTimeoutMs }, "did not stop in time");
@@ -159,7 +159,7 @@ export async function run<Config>(options: RunOptions<Config>): Promise<void> {
 
   for (const signal of SIGNALS) process.on(signal, onSignal);
   for (const event of CRASHES) process.on(event, onCrash);
-  // An app that holds no socket and no timer would otherwise let the process run dry.
+  // Without a socket or timer of the app, the event loop would end.
   const keepAlive = setInterval(() => {}, LONGEST_INTERVAL_MS);
   const code = await Promise.race([live(), forced.promise]);
   clearInterval(keepAlive);

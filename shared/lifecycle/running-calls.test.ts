@@ -18,7 +18,7 @@ class Call {
   }
 }
 
-test("whoever is in flight is told once, and whoever has left is not", () => {
+test("a call in flight is told once, and one that has left is not", () => {
   for (const leaver of [0, 1, 2]) {
     const running = new RunningCalls<Call>();
     const calls = [new Call(), new Call(), new Call()];
@@ -51,7 +51,7 @@ test("those that leave when they are told do not hide others, and come back", ()
   assert.deepEqual(calls[1]?.reasons, ["first", "third"]);
 });
 
-test("whoever is taken along by another that is told is not told", () => {
+test("a call that leaves while another is told is not told", () => {
   const running = new RunningCalls<Call>();
   const taken = new Call();
   const first = new Call(() => running.delete(taken));
@@ -65,7 +65,7 @@ test("whoever is taken along by another that is told is not told", () => {
   assert.equal(running.size, 2);
 });
 
-test("whoever leaves twice, or was never there, takes nobody along", () => {
+test("leaving twice, or without being a member, removes no other call", () => {
   const running = new RunningCalls<Call>();
   const calls = [new Call(), new Call()];
   for (const call of calls) running.add(call);

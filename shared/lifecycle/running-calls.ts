@@ -1,4 +1,4 @@
-/** A member of `RunningCalls`, with the places on both sides of it. Undefined as long as it is no member. */
+/** A member of `RunningCalls` with its neighbours in the list. Undefined while it is not a member. */
 export interface RunningCall<Call> {
   previous: Call | undefined;
   next: Call | undefined;
@@ -24,7 +24,7 @@ export class RunningCalls<Call extends RunningCall<Call>> {
     this.#last = call;
   }
 
-  /** One that is not there, or no longer, is left alone. */
+  /** Removes a call. Does nothing when it is not a member. */
   delete(call: Call): void {
     if (!this.#has(call)) return;
     this.#size--;
@@ -36,7 +36,7 @@ export class RunningCalls<Call extends RunningCall<Call>> {
     call.next = undefined;
   }
 
-  /** Those of now, in the order in which they came, but for those that have left when it is their turn. */
+  /** Iterates over the current calls in order of arrival. Calls that leave during the iteration are skipped. */
   *[Symbol.iterator](): Generator<Call, void> {
     const calls: Call[] = [];
     for (let call = this.#last; call !== undefined; call = call.previous) calls.push(call);

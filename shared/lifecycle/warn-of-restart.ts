@@ -3,15 +3,15 @@ import type { Logger } from "#shared/logging";
 
 export interface RestartWarningOptions<Config> {
   readonly logger: Pick<Logger, "warn">;
-  /** What the app was made with. */
+  /** Configuration that the app was created with. */
   readonly inForce: Config;
-  /** What it is told now. */
+  /** New configuration. */
   readonly next: Config;
-  /** Parts that it takes on while it runs. */
+  /** Sections that the app applies while it runs. */
   readonly taken: readonly (keyof Config & string)[];
 }
 
-/** Says in one line of the log which parts of a changed configuration wait for a restart, if there are any. */
+/** Logs one line with the changed sections that take effect only after a restart, if there are any. */
 export function warnOfRestart<Config extends object>(options: RestartWarningOptions<Config>): void {
   const { logger, inForce, next, taken } = options;
   const sections = changedSections(inForce, next, taken);

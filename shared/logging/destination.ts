@@ -5,9 +5,9 @@ import type { PrettyOptions, prettyFactory } from "pino-pretty";
 import type { LogConfig } from "./log-section.ts";
 import { immediateStdout, STDOUT, stdout } from "./stdout.ts";
 
-/** Where finished lines go, with their line feed. */
+/** Destination of finished lines, which end with a line feed. */
 export interface LogDestination extends DestinationStream {
-  /** Called by `logger.flush()`; it must have written everything when it returns. */
+  /** Called by `logger.flush()`. Everything must be written when it returns. */
   flush?(done?: () => void): void;
 }
 
@@ -18,7 +18,7 @@ const PRETTY: PrettyOptions = {
   messageFormat: "[{service}] {msg}",
 };
 
-/** Opens what a logger writes to: JSON as it is, or made readable on the way. */
+/** Opens the destination of a logger: JSON lines unchanged, or formatted by pino-pretty. */
 export function openDestination(format: LogConfig["format"], given?: LogDestination): LogDestination {
   const terminal = given === undefined && isatty(STDOUT);
   if (format === "json" || (format === "auto" && !terminal)) return given ?? stdout();
@@ -28,7 +28,7 @@ export function openDestination(format: LogConfig["format"], given?: LogDestinat
     if (format === "auto") return target;
     throw new Error("log.format is pretty, and the package pino-pretty is not installed; json and auto do without it");
   }
-  // The factory and not pino-pretty's stream: that one writes in a later turn, and the last lines would be lost on exit.
+  // Not pino-pretty's stream: it writes asynchronously, and the last lines would be lost on exit.
   const prettify = pretty.prettyFactory({ ...PRETTY, colorize: terminal && pretty.isColorSupported });
   return {
     write: (line) => target.write(prettify(line)),
@@ -44,7 +44,7 @@ interface PinoPretty {
   readonly isColorSupported: boolean;
 }
 
-/** A development dependency: a production install has none. */
+/** Loads pino-pretty, a development dependency that production installs do not have. */
 function loadPretty(): PinoPretty | undefined {
   try {
     return createRequire(import.meta.url)("pino-pretty");

@@ -1,8 +1,8 @@
 let secondMs = Number.NaN;
-/** Up to the dot. */
+/** Formatted time up to the dot. */
 let second = "";
 
-/** The time of now, as `Date` writes it; all but the milliseconds is made once a second. */
+/** Formats a time as `Date.toISOString` does. The part before the milliseconds is formatted once a second. */
 export function isoTime(nowMs = Date.now()): string {
   const ms = nowMs % 1_000;
   if (nowMs - ms !== secondMs) {

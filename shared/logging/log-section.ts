@@ -2,9 +2,9 @@ import { z } from "zod";
 import { section } from "#shared/config";
 
 /**
- * The `log` section of a configuration. `level` is the least that is written, default `info`. `format` is `json`, the
- * default; `pretty`, one readable line each, which needs the pino-pretty package; or `auto`, which is pretty on a
- * terminal where pino-pretty is installed. The whole section can be left out.
+ * Schema of the `log` section of a configuration, which is optional. `level` is the lowest level that is written, default
+ * `info`. `format` is `json` (default), `pretty` (one readable line each; needs the package pino-pretty) or `auto` (pretty
+ * on a terminal where pino-pretty is installed, else JSON).
  */
 export const logSection = section({
   level: z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]).default("info"),

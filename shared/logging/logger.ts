@@ -10,16 +10,16 @@ import { serializeError } from "./serialize-error.ts";
 export type Logger = PinoLogger;
 
 export interface LoggerOptions {
-  /** Who logs: `service` on each line. */
+  /** Value of the field `service` on each line. */
   readonly name: string;
   readonly config: LogConfig;
-  /** Default stdout, where lines may wait some milliseconds for others. */
+  /** Default: stdout, buffered for some milliseconds. */
   readonly destination?: LogDestination;
 }
 
 /**
- * Makes the logger of an app. Each line has level, ISO time and service, and inside a call its `trace_id` and
- * `request_id`; errors come with their causes; secrets are taken out wherever they stand (see redact.ts).
+ * Creates the logger of an app. Each line has level, ISO time and service, and inside a call its `trace_id` and
+ * `request_id`. Errors are written with their causes. Secrets are redacted (see redact.ts).
  *
  * @throws Error when the format is `pretty` and pino-pretty is not installed
  */
@@ -42,8 +42,8 @@ export function createLogger({ name, config, destination }: LoggerOptions): Logg
 const NO_FIELDS = Object.freeze({});
 
 /**
- * What the lines of a call have in common; for a line of the call that is written outside of it. Undefined without a
- * call, else a new object each time: the line's own fields are added to it.
+ * Returns the fields that all lines of a call have, for a line of the call that is written outside of it. Undefined
+ * without a call, else a new object each time: the line's own fields are added to it.
  */
 export function callFields(call: CallContext | undefined): CallFields | undefined {
   return call === undefined ? undefined : { trace_id: call.trace.traceId, request_id: call.requestId };

@@ -1,7 +1,7 @@
-/** What stands in a line where a secret was. */
+/** Replacement for a secret. */
 export const REDACTED = "[redacted]";
 
-/** One look over the line tells whether there is anything to do: most lines end here. */
+/** Matches lines that may contain a secret. Most lines do not, and are not examined further. */
 const HINT =
   /passw|passphrase|pwd|secret|token|authorization|cookie|(?:api|private|access)[-_]?key|credential|bearer |:\/\//i;
 
@@ -26,7 +26,7 @@ const PAIR =
 /**
  * Takes the secrets out of a finished JSON line: values of keys such as password, token, authorization, cookie, secret
  * and api_key at any depth and in any spelling, credentials in URLs, bearer tokens, `password=…`. It works on the line
- * and not on the objects, so that bindings, messages, stacks and whatever `toJSON` gives are covered, at any depth, for
+ * and not on the objects, so that bindings, messages, stacks and the results of `toJSON` are covered, at any depth, for
  * less than pino's redact paths cost.
  */
 export function redactLine(line: string): string {
@@ -54,7 +54,7 @@ function isSecretKey(key: string): boolean {
   return SECRET_KEY.test(plain) || TOKEN_KEY.test(plain);
 }
 
-/** Where the JSON value that begins at `from` ends; `quote` is how strings are quoted at this depth. */
+/** Finds the end of the JSON value that begins at `from`; `quote` is the quotation mark at this depth of escaping. */
 function endOfValue(line: string, from: number, quote: string): number {
   let depth = 0;
   let i = from;

@@ -1,6 +1,6 @@
 import { inspect } from "node:util";
 
-/** An error as it stands in a log line. */
+/** An error in a log line. */
 export interface SerializedError {
   readonly type: string;
   /** The error's message and those of its causes: `cannot sell: connect ECONNREFUSED`. */
@@ -13,13 +13,13 @@ export interface SerializedError {
 
 const MAX_CAUSES = 8;
 const MAX_ERRORS = 8;
-/** Told already, or (`details` of a ConnectError) with whole schemas on them. */
+/** Fields that are written otherwise, or that refer to whole schemas (`details` of a ConnectError). */
 const SPECIAL_FIELDS = new Set(["type", "message", "stack", "cause", "errors", "details"]);
 
 /**
- * Makes an error fit for JSON, with its whole chain of causes. Unlike pino's own serializer it keeps causes that are not
- * errors, says what an AggregateError gathers (Node gives those no message for a refused connection), and neither
- * touches the error nor drags in what hangs on it, such as sockets. What is not an error is passed through.
+ * Converts an error with its whole chain of causes to plain JSON. Unlike pino's serializer it keeps causes that are not
+ * errors, writes the errors of an AggregateError (Node gives those of a refused connection no message), does not change
+ * the error, and leaves out objects that it refers to, such as sockets. Other values are returned unchanged.
  */
 export function serializeError(value: unknown): unknown {
   if (!(value instanceof Error)) return value;
@@ -33,7 +33,7 @@ export function serializeError(value: unknown): unknown {
   return serialized;
 }
 
-/** The error and its causes, outermost first; a circle is cut. */
+/** Lists the error and its causes, outermost first. A cycle is cut. */
 function causes(error: Error): unknown[] {
   const chain: unknown[] = [];
   let next: unknown = error;

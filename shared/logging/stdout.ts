@@ -4,26 +4,26 @@ import type { LogDestination } from "./destination.ts";
 
 export const STDOUT = 1;
 
-/** A system call for each line would cost more than the line. */
+/** Size of the buffer: one system call for each line would cost more than the line itself. */
 const BUFFER_LENGTH = 32 * 1024;
-/** How long a line may wait for others. What the process loses when it is killed (SIGKILL) is no older. */
+/** Maximum time that a line is buffered. A process that is killed (SIGKILL) loses at most the lines of this time. */
 const FLUSH_INTERVAL_MS = 50;
-/** pino's number of `warn`. */
+/** Number of the level `warn` in pino. */
 const WARN = 40;
 
 let shared: LogDestination | undefined;
 
 /**
- * Lines go out together: when there are enough of them, within some milliseconds, with a line at `warn` or above, and
- * when the process exits, however it does so by itself. On a terminal each goes at once. There is one of it, as there is
- * one stdout: the lines of several loggers stay in order.
+ * Returns the process's buffered stdout. The buffer is written when it is full, after some milliseconds, with a line at
+ * `warn` or above, and when the process exits by itself. On a terminal each line is written at once. All loggers share
+ * one buffer, so that their lines stay in order.
  */
 export function stdout(): LogDestination {
   shared ??= isatty(STDOUT) ? immediateStdout() : bufferedStdout();
   return shared;
 }
 
-/** Each line is written before `write` returns. */
+/** Returns a destination that writes each line before `write` returns. */
 export function immediateStdout(): LogDestination {
   const stream = pino.destination({ dest: STDOUT, sync: true });
   return {
@@ -56,7 +56,7 @@ function bufferedStdout(): LogDestination {
   process.on("exit", () => flush());
 
   return {
-    // So that pino says of what level a line is.
+    // Makes pino set the level of each line.
     [pino.symbols.needsMetadataGsym]: true,
     lastLevel: 0,
     write(line: string) {

@@ -26,7 +26,7 @@ export interface DnsmasqForTest {
   serve(records: DnsRecords): Promise<void>;
   /** How many questions it was asked since it was last started. */
   questions(): number;
-  /** Ends it as a crash would. */
+  /** Kills it (SIGKILL). */
   stop(): Promise<void>;
   /** Starts it again at the same port, with the same records, and waits until it serves. */
   start(): Promise<void>;
@@ -36,8 +36,8 @@ export interface DnsmasqForTest {
 const PROBE = "is-up.test";
 
 /**
- * A DNS server of the test's own, started, for names below `test`; of others it knows nothing and asks nobody. Without the
- * program the test is skipped and the answer is undefined (return then); with `CI=true` it fails.
+ * Starts a DNS server for the test, for names below `test`; it forwards no other queries. Without the program the test is
+ * skipped and the result is undefined (return then); with `CI=true` it fails.
  */
 export async function dnsmasqForTest(t: TestContext, records: DnsRecords = {}): Promise<DnsmasqForTest | undefined> {
   const program = programForTest(t, "dnsmasq", "dnsmasq-base");

@@ -12,7 +12,7 @@ export interface EtcdForTest {
   readonly port: number;
   /** `http://127.0.0.1:port` */
   readonly url: string;
-  /** Ends it as a crash would. */
+  /** Kills it (SIGKILL). */
   stop(): Promise<void>;
   /** Starts it again at the same port, with its data, and waits until it serves. */
   start(): Promise<void>;
@@ -27,8 +27,8 @@ export interface EtcdForTest {
 }
 
 /**
- * An etcd of the test's own, started, with its data in a folder that goes after the test. Without the program the test is
- * skipped and the answer is undefined (return then); with `CI=true` it fails.
+ * Starts an etcd for the test, with its data in a temporary folder. Without the program the test is skipped and the result
+ * is undefined (return then); with `CI=true` it fails.
  */
 export async function etcdForTest(t: TestContext): Promise<EtcdForTest | undefined> {
   const program = programForTest(t, "etcd", "etcd-server");

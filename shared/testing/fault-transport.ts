@@ -82,7 +82,7 @@ function isLate({ afterMessages = 0 }: Fault): boolean {
   return afterMessages > 0;
 }
 
-/** What ends a call, whatever it waits for. */
+/** Deadline and cancellation of a call. */
 interface Bounds {
   /** Throws a ConnectError when the call ends before that. */
   wait(ms: number): Promise<void>;
@@ -139,7 +139,7 @@ async function* interrupted<T>(
       try {
         await strike(fault, bounds);
       } catch (error) {
-        // The peer must not go on with a stream that nobody reads.
+        // Ends the stream at the peer: it is not read any more.
         failed.abort(error);
         throw error;
       }

@@ -3,5 +3,5 @@ import { runInNewContext } from "node:vm";
 
 setFlagsFromString("--expose-gc");
 
-/** Collects all of it, now: for tests of what memory is held. */
+/** Runs a full garbage collection, for tests of retained memory. */
 export const collectGarbage = runInNewContext("gc") as () => void;

@@ -7,13 +7,13 @@ import type { TestContext } from "node:test";
 import { within } from "./waiting.ts";
 
 const EXIT_TIMEOUT_MS = 10_000;
-/** Debian keeps servers out of the users' PATH. */
+/** Folders of servers, which are not in the PATH of users on Debian. */
 const MORE_FOLDERS = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
 /**
- * Where a program is. Without it the test is skipped and the answer is undefined (return then); with `CI=true` it fails.
+ * Finds a program. Without it the test is skipped and the result is undefined (return then); with `CI=true` it fails.
  *
- * @param from the package that has it
+ * @param from Debian package of the program
  */
 export function programForTest(t: TestContext, name: string, from: string): string | undefined {
   const folders = [...(process.env["PATH"] ?? "").split(":"), ...MORE_FOLDERS];
@@ -27,9 +27,9 @@ export function programForTest(t: TestContext, name: string, from: string): stri
 
 export interface RunningProgram {
   readonly child: ChildProcess;
-  /** What it has said so far, on both outputs. */
+  /** Returns its output so far (stdout and stderr). */
   said(): string;
-  /** Ends it as a crash would, and waits for that. */
+  /** Kills it (SIGKILL) and waits for its end. */
   kill(): Promise<void>;
 }
 
@@ -56,7 +56,7 @@ export function runProgram(path: string, args: readonly string[]): RunningProgra
   };
 }
 
-/** A port of 127.0.0.1 that nobody listens on just now, by TCP: for programs that cannot choose one and tell. */
+/** Finds a free TCP port of 127.0.0.1, for programs that cannot choose one themselves. */
 export async function freePort(): Promise<number> {
   const server = net.createServer().listen(0, "127.0.0.1");
   await once(server, "listening");

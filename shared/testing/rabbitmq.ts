@@ -5,7 +5,7 @@ import { Connection } from "rabbitmq-client";
 import { closeAfter } from "./close-after.ts";
 import { within } from "./waiting.ts";
 
-/** `TEST_RABBITMQ_URL` names another. */
+/** Default of `TEST_RABBITMQ_URL`. */
 const LOCAL_RABBITMQ = "amqp://guest:guest@127.0.0.1:5672";
 
 const CONNECT_TIMEOUT_MS = 5_000;
@@ -15,8 +15,7 @@ const CLOSE_TIMEOUT_MS = 2_000;
 export interface RabbitmqForTest {
   readonly url: string;
   /**
-   * A name for a queue or an exchange that nobody else has. After the test what has it is deleted, and what is named
-   * after it with these suffixes: `name("orders", ".retry.200ms", ".dead")`.
+   * Returns a unique name for a queue or an exchange. After the test it is deleted, and so are those with these suffixes: `name("orders", ".retry.200ms", ".dead")`.
    */
   name(base: string, ...suffixes: string[]): string;
   /** Deletes the queue or exchange after the test: for names that are known only later. */
@@ -24,8 +23,8 @@ export interface RabbitmqForTest {
 }
 
 /**
- * A RabbitMQ that is everybody's: with names from `name`, tests keep apart. Without one the test is skipped and the answer
- * is undefined (return then); with `CI=true` it fails.
+ * Connects to the shared RabbitMQ, on which tests use names of their own (`name`). Without one the test is skipped and the
+ * result is undefined (return then); with `CI=true` it fails.
  */
 export async function rabbitmqForTest(t: TestContext): Promise<RabbitmqForTest | undefined> {
   const url = process.env["TEST_RABBITMQ_URL"] ?? LOCAL_RABBITMQ;
@@ -56,7 +55,7 @@ async function deleteAll(url: string, names: ReadonlySet<string>): Promise<void>
   await connected(url, async (connection) => {
     const errors: unknown[] = [];
     for (const name of names) {
-      // RabbitMQ deletes what there is not without complaint, so a name may be either, or unused.
+      // Deleting a queue or exchange that does not exist is no error.
       for (const remove of [() => connection.queueDelete(name), () => connection.exchangeDelete({ exchange: name })]) {
         await within<unknown>(remove(), `RabbitMQ to delete ${name}`, DELETE_TIMEOUT_MS).catch((error: unknown) => {
           if (!isLocked(error)) errors.push(error);

@@ -9,15 +9,15 @@ export interface LogLine {
 
 export interface RecordedLog {
   readonly logger: Logger;
-  /** What was logged so far, in order. */
+  /** Lines so far, in order. */
   readonly lines: LogLine[];
   /** Waits for the first line that has these fields. */
   line(fields: Readonly<Record<string, unknown>>): Promise<LogLine>;
-  /** The lines that have these fields. */
+  /** Returns the lines that have these fields. */
   matching(fields: Readonly<Record<string, unknown>>): LogLine[];
 }
 
-/** A real logger whose lines can be read. */
+/** Creates a real logger that keeps its lines. */
 export function recordLog(level: "debug" | "info" | "silent" = "debug"): RecordedLog {
   const lines: LogLine[] = [];
   const destination = { write: (line: string) => void lines.push(JSON.parse(line) as LogLine) };

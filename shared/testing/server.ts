@@ -15,7 +15,7 @@ export interface TestServer extends Server {
 export type ServerYaml = Readonly<Record<string, unknown>>;
 
 export function serverConfig(yaml: ServerYaml = {}): ServerConfig {
-  // The tests are run with FAST_PATH=false as well: what a server does must not depend on it.
+  // Tests also run with FAST_PATH=false: a server must behave the same.
   const fast_path = process.env["FAST_PATH"] !== "false";
   const own = { name: "test-service", host: "127.0.0.1", port: 0, shutdown_timeout: "1s", fast_path };
   return serverSection.parse({ ...own, ...yaml });
@@ -25,7 +25,7 @@ export interface TestServerOptions extends Partial<Omit<ServerOptions, "config">
   readonly config?: ServerYaml;
 }
 
-/** A server that listens on a free port until the test ends; without `routes` it answers like an echo. */
+/** Starts a server on a free port until the test ends. Default routes: an echo. */
 export async function startServer(t: TestContext, options: TestServerOptions = {}): Promise<TestServer> {
   const { config, ...rest } = options;
   const log = recordLog();
@@ -51,7 +51,7 @@ interface Text {
   readonly value: string;
 }
 
-/** What EchoService does unless a test wants something else. */
+/** Default implementation of EchoService. */
 export const echo = {
   echo: ({ value }: Text) => ({ value }),
   read: ({ value }: Text) => ({ value }),

@@ -16,10 +16,10 @@ import { closeAfter } from "./close-after.ts";
 
 export const silent = createLogger({ name: "test", config: { level: "silent", format: "json" } });
 
-/** Of a server that does not shut down. */
+/** Shutdown signal of a server that does not shut down. */
 const running = new AbortController().signal;
 
-/** A client of the routes without a network, with errors as the server sends them. */
+/** Creates a client of the routes without a network. Errors are mapped as by the server. */
 export function clientOf<Service extends DescService>(service: Service, routes: Routes): Client<Service> {
   return createClient(
     service,
@@ -44,7 +44,7 @@ async function* mapped<T>(items: AsyncIterable<T>): AsyncGenerator<T> {
   }
 }
 
-/** A client of a server that listens, over gRPC. */
+/** Creates a gRPC client of a running server. */
 export function clientAt<Service extends DescService>(t: TestContext, url: string, service: Service): Client<Service> {
   const config = grpcClientsSection.parse({ services: [{ name: "it", address: url }] });
   const pool = createTransportPool(config, { logger: silent, caller: "test", closeTimeoutMs: 0 });
@@ -52,7 +52,7 @@ export function clientAt<Service extends DescService>(t: TestContext, url: strin
   return pool.client("it", service);
 }
 
-/** A peer that listens until the test ends, or `stop` is called. */
+/** Starts a server that runs until the test ends or `stop` is called. */
 export async function startPeer(t: TestContext, routes: Routes): Promise<{ url: string; stop(): Promise<void> }> {
   const config = serverSection.parse({ name: "peer", host: "127.0.0.1", port: 0 });
   const server = createServer({ config, logger: silent, readiness: createReadiness(), routes });
@@ -62,14 +62,14 @@ export async function startPeer(t: TestContext, routes: Routes): Promise<{ url: 
   return { url: server.url, stop };
 }
 
-/** Where nobody listens. */
+/** Returns the URL of a port on which no server listens. */
 export async function deadUrl(t: TestContext): Promise<string> {
   const { url, stop } = await startPeer(t, () => {});
   await stop();
   return url;
 }
 
-/** A handler that never answers. */
+/** Handler that never responds. */
 export const never = (): Promise<never> => new Promise(() => {});
 
 /** A deadline that the server alone keeps: on a busy machine the client's timer could beat an answer in time. */

@@ -3,7 +3,7 @@ import net from "node:net";
 
 export type Direction = "toServer" | "toClient";
 
-/** A way to a server that can be broken: for faults of a link whose server is everybody's, or must live on. */
+/** TCP proxy with faults, for a server that is shared or has to keep running. */
 export interface TcpProxy {
   /** On 127.0.0.1. */
   readonly port: number;
@@ -35,7 +35,7 @@ export interface TcpProxyTarget {
   readonly port: number;
 }
 
-/** A proxy on a free port. Whoever starts it closes it. */
+/** Starts a proxy on a free port. The caller closes it. */
 export async function startTcpProxy({ host = "127.0.0.1", port }: TcpProxyTarget): Promise<TcpProxy> {
   const links = new Set<Link>();
   const stalled = new Set<Direction>();

@@ -2,7 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 
 const DEFAULT_TIMEOUT_MS = 15_000;
 
-/** Looks again and again until it is so; for what has no event to wait for. */
+/** Polls a condition every 5 ms until it is true. @throws Error after `timeoutMs` (default 15,000) */
 export async function until(
   what: string,
   isSo: () => boolean | Promise<boolean>,
@@ -15,7 +15,7 @@ export async function until(
   }
 }
 
-/** The promise, or a failure if it takes longer. */
+/** Waits for a promise for at most `timeoutMs` (default 15,000). @throws Error after that */
 export async function within<T>(work: Promise<T>, what = "a promise", timeoutMs = DEFAULT_TIMEOUT_MS): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {

@@ -159,7 +159,11 @@ test("an event that is larger than the broker takes holds back its own key, and 
   const world = await worldOf(t);
   if (world === undefined) return;
   const { broker, rabbitmq, databaseUrl } = world;
-  await broker.ctl("eval", "application:set_env(rabbit, max_message_size, 20000).");
+  // RabbitMQ 4 reads its configuration once, into a persistent term.
+  await broker.ctl(
+    "eval",
+    "application:set_env(rabbit, max_message_size, 20000), persistent_term:put(max_message_size, 20000).",
+  );
   const shop = createShop({ rabbitmq, database: { url: databaseUrl }, outbox: { leaseMs: 2_000 } });
   t.after(() => shop.stop());
   const consumer = shop.deliver();

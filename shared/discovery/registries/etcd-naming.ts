@@ -4,14 +4,14 @@ import { joinHostPort, parseHostPort } from "../addresses/host-port.ts";
 import { toBase64 } from "./etcd-client.ts";
 
 /**
- * Keys and values as etcd's own Go package has them (`clientv3/naming/endpoints`), so that services of both find each other:
+ * Formats keys and values as etcd's own Go package does (`clientv3/naming/endpoints`), so that services of both find each other:
  * `book-service/10.0.0.7:9002` is `{"Op":0,"Addr":"10.0.0.7:9002","Metadata":{"weight":1}}`.
  */
 export function keyOf(service: string, address: string): string {
   return `${service}/${address}`;
 }
 
-/** All keys of a service, as the range of a request. */
+/** Returns the key range of a service. */
 export function rangeOf(service: string): { readonly key: string; readonly range_end: string } {
   // "0" is the character after "/".
   return { key: toBase64(`${service}/`), range_end: toBase64(`${service}0`) };
@@ -26,12 +26,12 @@ const DELETED = 1;
 const namingUpdate = z.object({
   Op: z.number().optional(),
   Addr: z.string(),
-  // Whatever a Go service has put there.
+  // A Go service may have put any value there.
   Metadata: z.unknown().optional(),
 });
 const weighted = z.object({ weight: z.number().positive() });
 
-/** Undefined when the value is not such a one. */
+/** Parses a value. Undefined when it is not in this format. */
 export function endpointOf(value: string): Endpoint | undefined {
   let json: unknown;
   try {

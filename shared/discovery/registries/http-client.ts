@@ -14,12 +14,12 @@ export interface HttpRequest {
   readonly headers?: Readonly<Record<string, string>>;
   /** Sent as JSON. */
   readonly body?: unknown;
-  /** For the whole answer; of a stream, for its head. */
+  /** Limit for the whole response; of a stream, for its head. */
   readonly timeoutMs: number;
   readonly signal: AbortSignal;
 }
 
-/** PEM files. They are read anew for each request, as they are replaced while services run. */
+/** PEM files. Read anew for each request, since they may be replaced while the service runs. */
 export interface TlsFiles {
   readonly caFile?: string;
   readonly certFile?: string;
@@ -34,13 +34,13 @@ export interface HttpAnswer {
 
 const MAX_BODY_BYTES = 64 * 1024 * 1024;
 const LONGEST_REASON = 200;
-/** A peer that is gone without a word is found out by the kernel: after this, and ten probes a second apart. */
+/** Idle time before TCP keepalive probes (ten, a second apart) detect a peer that is gone. */
 const TCP_KEEPALIVE_MS = 15_000;
 
 /**
- * One request, on a connection of its own: registries are asked rarely, and a kept connection may be closed just then.
+ * Sends one request on a connection of its own: requests are rare, and a kept connection may be closed just then.
  *
- * @throws RegistryError that says which registry: no answer in time, no connection, a status other than 2xx, no JSON
+ * @throws RegistryError on a timeout, a failed connection, a status other than 2xx or a body that is not JSON
  */
 export async function request(request: HttpRequest, tls: TlsFiles = {}): Promise<HttpAnswer> {
   return within(request, async (signal) => {
@@ -51,8 +51,8 @@ export async function request(request: HttpRequest, tls: TlsFiles = {}): Promise
 }
 
 /**
- * A request whose answer goes on, a JSON value on each line. The values end with the answer; they fail when the connection
- * does, or when the signal fires.
+ * Sends a request whose response is a stream of lines of JSON. The iteration fails when the connection is lost or the
+ * signal fires.
  */
 export async function stream(request: HttpRequest, tls: TlsFiles = {}): Promise<AsyncIterable<unknown>> {
   const response = await within(request, (signal) => open(request, tls, signal));
@@ -97,7 +97,7 @@ async function within<T>(request: HttpRequest, work: (signal: AbortSignal) => Pr
   }
 }
 
-/** Resolves with the head of a good answer. */
+/** Resolves with the head of a response with status 2xx. */
 async function open(request: HttpRequest, tls: TlsFiles, signal: AbortSignal): Promise<http.IncomingMessage> {
   const { method, base, path, headers, body } = request;
   const url = new URL(base.replace(/\/$/, "") + path);
@@ -125,7 +125,7 @@ async function open(request: HttpRequest, tls: TlsFiles, signal: AbortSignal): P
   signal.addEventListener("abort", end);
   outgoing.end(body === undefined ? undefined : JSON.stringify(body));
   const response = await promise;
-  response.on("error", () => {}); // Whoever reads it is told; nobody may be reading yet.
+  response.on("error", () => {}); // The reader gets it too; without a reader it would be uncaught.
   const { statusCode = 0 } = response;
   if (statusCode >= 200 && statusCode < 300) return response;
   const reason = (await readText(request, response)).trim().slice(0, LONGEST_REASON);

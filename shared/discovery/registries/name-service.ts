@@ -20,7 +20,7 @@ export interface SrvRecords {
   readonly why?: Error;
 }
 
-/** DNS. That a name does not exist is an answer; that nobody can say is a failure. */
+/** DNS lookups. A name that does not exist has an empty result; a lookup that no server answers is an error. */
 export interface NameService {
   /**
    * @param known what it was the last time. A server that cannot say what the IPv4 addresses are may still know those of
@@ -44,7 +44,7 @@ const NOTHING_THERE: ReadonlySet<unknown> = new Set(["ENOTFOUND", "ENODATA"]);
  *   own timeouts.
  */
 export function createNameService(server: string | undefined): NameService {
-  /** A new one for each look: it keeps no old answers, and sees when the system's servers have changed. */
+  /** Created anew for each lookup: has no cache and uses the current servers of the system. */
   async function open(signal: AbortSignal): Promise<dns.Resolver> {
     const resolver = new dns.Resolver({ timeout: ATTEMPT_MS, tries: ATTEMPTS });
     if (server !== undefined) resolver.setServers(await addressesOf(server, signal));
@@ -93,7 +93,7 @@ async function lookUp(host: string, signal: AbortSignal): Promise<Addresses> {
   return nothing(host, why);
 }
 
-/** A name server is set by its addresses; they are asked in turn. */
+/** Resolves the host of a name server to its addresses, which are tried in turn. */
 async function addressesOf(server: string, signal: AbortSignal): Promise<string[]> {
   const parsed = parseHostPort(server);
   if ("fault" in parsed || isIP(parsed.host) !== 0) return [server];

@@ -1,9 +1,9 @@
 import type { z } from "zod";
 
-/** A registry could not be asked, or has answered with a failure. */
+/** Reports that a registry could not be reached or has responded with an error. */
 export class RegistryError extends Error {
   override readonly name = "RegistryError";
-  /** Of its answer; undefined when there was none. */
+  /** HTTP status of the response; undefined without a response. */
   readonly status: number | undefined;
 
   constructor(message: string, options: { status?: number; cause?: unknown } = {}) {

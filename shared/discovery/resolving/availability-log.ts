@@ -1,6 +1,6 @@
 import type { Logger } from "#shared/logging";
 
-/** One line when a registry is lost, and one when it is back, however often it is tried in between. */
+/** Logs one line when a registry is lost and one when it is back, independent of the number of attempts in between. */
 export interface AvailabilityLog {
   failed(error: Error): void;
   answered(): void;

@@ -7,41 +7,41 @@ import type { Found, Source } from "./source.ts";
 import { createSteadySet, type SteadySet } from "./steady-set.ts";
 
 export interface FollowingOptions {
-  /** The address that is resolved, for logs. */
+  /** Address that is resolved, for logs. */
   readonly name: string;
   readonly source: Source;
   readonly emptyGraceMs: number;
   readonly minRefreshMs: number;
   readonly logger: Pick<Logger, "debug" | "info" | "warn">;
   readonly random: () => number;
-  /** Milliseconds of a clock that never goes back. */
+  /** Monotonic clock, in milliseconds. */
   readonly now: () => number;
 }
 
-/** Of a registry that has failed: 0.5 s, 0.8 s, 1.3 s and so on, each within half of it to one and a half. */
+/** Backoff for a registry that has failed: 0.5 s, 0.8 s, 1.3 s and so on, each multiplied by 0.5 to 1.5. */
 export const REGISTRY_BACKOFF = { initialMs: 500, multiplier: 1.6, jitter: 0.5 } as const;
 
-/** A registry that has served for so long was not just flapping. */
+/** After serving for this long a registry counts as stable, and its backoff starts anew. */
 const STABLE_MS = 10_000;
 
-/** From the beginning of one look to the next: for registries that end each of them at once. */
+/** Minimum time between the beginnings of two look-ups, for registries that end each of them at once. */
 const SHORTEST_CYCLE_MS = 1_000;
 
-/** Makes a resolver of a source: again and again, with backoff after failures. */
+/** Creates a resolver that follows a source, with backoff after failures. */
 export function createFollowingResolver(options: FollowingOptions): Resolver {
   const { name, source, emptyGraceMs, minRefreshMs, logger, random, now } = options;
   const availability = createAvailabilityLog(name, "its last endpoints stay", logger);
   const backoff = createBackoff({ ...REGISTRY_BACKOFF, maxMs: 30_000, random });
   let set: SteadySet | undefined;
   let stopped = false;
-  /** Ends the look, or the pause, that is under way. */
+  /** Ends the current look-up or pause. */
   let step = new AbortController();
-  /** Whether that look has nothing to tell yet: there is no sense in another one. */
+  /** True while the current look-up has no result yet, and another one would be useless. */
   let isAsking = false;
   let lookedAt = 0;
   let refreshing: NodeJS.Timeout | undefined;
 
-  /** @returns how long to pause */
+  /** @returns milliseconds to pause */
   async function look({ found }: SteadySet): Promise<number> {
     const { signal } = step;
     lookedAt = now();
@@ -89,7 +89,10 @@ export function createFollowingResolver(options: FollowingOptions): Resolver {
         graceMs: emptyGraceMs,
         listener,
         onHeld: (kept) =>
-          logger.warn({ address: name, kept }, `${name} lists no endpoints any more; the last ones stay for a while`),
+          logger.warn(
+            { address: name, kept },
+            `${name} lists no endpoints any more; the last ones stay in use for a while`,
+          ),
         onBelieved: () => logger.warn({ address: name }, `${name} still lists no endpoints; there are none`),
       });
       void follow(set);

@@ -1,4 +1,4 @@
-/** Waits until the time is over or the signal fires, and holds no process for it. */
+/** Waits for `ms` or until the signal fires. Does not keep the process alive. */
 export function pause(ms: number, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve();
   const { promise, resolve } = Promise.withResolvers<void>();

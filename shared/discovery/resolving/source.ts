@@ -1,19 +1,19 @@
 import type { Endpoint } from "../addresses/endpoint.ts";
 
 /**
- * Takes what a registry lists now, all of it; an address may come twice.
+ * Receives the complete current list of a registry; an address may occur twice.
  *
- * @param why for an empty list: the reason, when it is worth telling
+ * @param why reason of an empty list, if it is of use to operators
  */
 export type Found = (endpoints: readonly Endpoint[], why?: Error) => void;
 
-/** What a scheme brings to `createFollowingResolver`, which sees to failures, pauses and memory. */
+/** Look-ups of one address scheme. `createFollowingResolver` adds backoff, pauses and the memory of the last endpoints. */
 export interface Source {
   /**
-   * Tells what there is, and what becomes of it for as long as the registry says so by itself. Resolves when it is time for
-   * another look, rejects when the registry cannot be asked or is lost. Ends soon after the signal fires, either way.
+   * Reports the endpoints, and changes for as long as the registry sends them. Resolves when another look-up is due. Rejects
+   * when the registry cannot be reached or is lost. Settles soon after the signal fires.
    */
   follow(found: Found, signal: AbortSignal): Promise<void>;
-  /** From the end of one look to the next one, in milliseconds. 0 for what is told of changes. */
+  /** Milliseconds from the end of one look-up to the next. 0 for registries that send changes. */
   readonly pauseMs: number;
 }

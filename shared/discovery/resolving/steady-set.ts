@@ -3,28 +3,28 @@ import type { ResolverListener } from "./resolver.ts";
 import type { Found } from "./source.ts";
 
 /**
- * What is known of a service's endpoints. A registry that was emptied by mistake, or has just come back without its data,
- * must not end all calls: an empty list is believed only when it stays for `graceMs`.
+ * Keeps the endpoints of a service. An empty list takes effect only when it lasts for `graceMs`: a registry that was
+ * emptied by mistake, or came back without its data, must not end all calls.
  */
 export interface SteadySet {
   readonly found: Found;
-  /** The registry is lost: what it has said last is neither believed nor forgotten. */
+  /** The registry is lost: an empty list that is held stays held. */
   failed(error: Error): void;
-  /** Nothing is told afterwards. */
+  /** Ends it. The listener is not called any more. */
   close(): void;
 }
 
 export interface SteadySetOptions {
   readonly graceMs: number;
   readonly listener: ResolverListener;
-  /** An empty list is not believed yet; so many endpoints are kept. */
+  /** Called when an empty list is held back, with the number of endpoints that stay in use. */
   readonly onHeld: (kept: number) => void;
-  /** An empty list is believed, after it was held. */
+  /** Called when an empty list takes effect after it was held back. */
   readonly onBelieved: () => void;
 }
 
 export function createSteadySet({ graceMs, listener, onHeld, onBelieved }: SteadySetOptions): SteadySet {
-  /** What the listener was told last. */
+  /** Endpoints that the listener was called with last. */
   let told: readonly Endpoint[] | undefined;
   let holding: NodeJS.Timeout | undefined;
   let reason: Error | undefined;
@@ -39,7 +39,7 @@ export function createSteadySet({ graceMs, listener, onHeld, onBelieved }: Stead
     if (told !== undefined && sameEndpoints(told, endpoints)) return;
     told = endpoints;
     listener.onEndpoints(endpoints);
-    // Whoever is told that there are none may be about to say why.
+    // The source may report the reason next.
     if (endpoints.length === 0 && reason !== undefined) listener.onError(reason);
   }
 
