@@ -105,6 +105,7 @@ describe("a greeting", () => {
   test("is announced, in the caller's trace", async (t) => {
     const { listener, log, client } = await start(t);
     const name = `Ada ${randomUUID()}`;
+    await client.createUser({ ...newUser(), username: name });
     const { traceId, spanId } = startTrace();
     const { message } = await client.sayHello({ name }, { headers: { traceparent: `00-${traceId}-${spanId}-01` } });
     const event = create(UserGreetedSchema, { name, message });

@@ -1,7 +1,7 @@
 import type { Logger } from "#shared/logging";
 import type { UserRepository } from "./users.ts";
 
-/** Counts a greeting that went out, whoever has said it. */
+/** Counts a greeting of a user. Other names are not counted: callers choose them, and each would be a row for ever. */
 export type CountGreeting = (name: string) => Promise<void>;
 
 export interface CountGreetingOptions {
@@ -11,8 +11,7 @@ export interface CountGreetingOptions {
 
 export function createCountGreeting({ repository, logger }: CountGreetingOptions): CountGreeting {
   return async (name) => {
-    await repository.countGreeting(name);
-    // Without the name: a log is no place for people's.
-    logger.info("greeting counted");
+    // Without the name: it may be a person's.
+    if (await repository.countGreeting(name)) logger.info("greeting counted");
   };
 }

@@ -39,7 +39,9 @@ export function createMemoryRepository(): UserRepository {
       return { users: users.slice(from, to).map(counted), nextToken };
     },
     async countGreeting(name) {
+      if (!users.some(({ username, id }) => username === name || id === name)) return false;
       counts.set(name, greetingsOf(name) + 1n);
+      return true;
     },
   };
 }

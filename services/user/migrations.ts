@@ -34,4 +34,9 @@ export const migrations: Readonly<Record<string, Migration>> = {
   },
   "005_inbox_upgrade": inboxUpgrade,
   "006_outbox_upgrade": outboxUpgrade,
+  "007_username_idx": {
+    async up(db) {
+      await db.schema.createIndex("users_username_idx").on("users").column("username").execute();
+    },
+  },
 };

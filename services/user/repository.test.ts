@@ -79,20 +79,22 @@ for (const [name, open] of Object.entries(implementations)) {
       }
     });
 
-    contract(
-      "a user has the greetings of the username and of the id, also those before the user",
-      async (repository) => {
-        const [ada, bob] = [userNamed("ada"), userNamed("bob")];
-        for (const name of ["ada", "ada", ada.id, "bo", "BOB", ""]) await repository.countGreeting(name);
-        const greeted = { ...ada, greetings: 3n };
-        assert.deepEqual(await repository.create(ada, randomUUID()), greeted);
-        assert.deepEqual(await repository.create(bob, undefined), bob);
-        assert.deepEqual(await repository.find(ada.id), greeted);
-        assert.deepEqual((await repository.list({ size: 10, token: "" })).users, [greeted, bob]);
-        await repository.countGreeting(bob.id);
-        assert.equal((await repository.find(bob.id))?.greetings, 1n);
-      },
-    );
+    contract("greetings are counted of a user's username and id, and of no other name", async (repository) => {
+      const [ada, bob] = [userNamed("ada"), userNamed("bob")];
+      for (const name of ["ada", ada.id]) assert.equal(await repository.countGreeting(name), false);
+      const requestId = randomUUID();
+      assert.deepEqual(await repository.create(ada, requestId), ada);
+      assert.deepEqual(await repository.create(bob, undefined), bob);
+      for (const name of ["ada", "ada", ada.id]) assert.equal(await repository.countGreeting(name), true);
+      const others = ["bo", "BOB", "", ada.id.toUpperCase(), uuid()];
+      for (const name of others) assert.equal(await repository.countGreeting(name), false);
+      const greeted = { ...ada, greetings: 3n };
+      assert.deepEqual(await repository.create(ada, requestId), greeted);
+      assert.deepEqual(await repository.find(ada.id), greeted);
+      assert.deepEqual((await repository.list({ size: 10, token: "" })).users, [greeted, bob]);
+      await repository.countGreeting(bob.id);
+      assert.equal((await repository.find(bob.id))?.greetings, 1n);
+    });
 
     contract("a repeat of a creation answers the greetings of now", async (repository) => {
       const requestId = randomUUID();

@@ -14,7 +14,7 @@ export interface UserTables {
     updated_at: Date;
   };
   greetings: {
-    /** Who was greeted, by whatever name. */
+    /** A username, or a user's id. */
     name: string;
     count: bigint;
   };
@@ -22,12 +22,12 @@ export interface UserTables {
 
 type UserRow = Selectable<UserTables["users"]> & { greetings: bigint };
 
-/** What others are told, in the transaction of the change that it tells of. */
+/** Publishes what happens to users, in the transaction of the change. */
 export interface UserEvents {
   created(tx: Transaction<UserTables>, user: NewUser): Promise<void>;
 }
 
-/** Every new user is announced by `events`. On a transaction it works in that one. */
+/** Publishes every new user by `events`. On a transaction it works in that one. */
 export function createUserRepository(db: Kysely<UserTables>, events: UserEvents): UserRepository {
   const select = () => db.selectFrom("users").selectAll("users").select(greetings);
 
@@ -75,13 +75,23 @@ export function createUserRepository(db: Kysely<UserTables>, events: UserEvents)
     },
 
     async countGreeting(name) {
-      await db
+      // As it is stored: another spelling of an id would be a row that no user shows.
+      const id = isUuid(name) ? name.toLowerCase() : undefined;
+      const greeted = db
+        .selectFrom("users")
+        .select([sql<string>`${name}::text`.as("name"), sql<bigint>`1::int8`.as("count")])
+        .where((eb) => eb.or([eb("username", "=", name), ...(id === name ? [eb("id", "=", id)] : [])]))
+        .limit(1);
+      const row = await db
         .insertInto("greetings")
-        .values({ name, count: 1n })
+        .columns(["name", "count"])
+        .expression(greeted)
         .onConflict((conflict) =>
           conflict.column("name").doUpdateSet((eb) => ({ count: eb("greetings.count", "+", 1n) })),
         )
-        .execute();
+        .returning("name")
+        .executeTakeFirst();
+      return row !== undefined;
     },
   };
 }

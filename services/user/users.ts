@@ -1,6 +1,6 @@
 import { v7 as uuid } from "uuid";
 import { DomainError } from "#shared/errors";
-import type { Logger } from "#shared/logging";
+import { createLogThrottle, type Logger } from "#shared/logging";
 
 export interface User {
   readonly id: string;
@@ -8,7 +8,7 @@ export interface User {
   readonly email: string;
   readonly createdAt: Date;
   readonly updatedAt: Date;
-  /** How often this username or id was greeted, as far as that is counted. */
+  /** How often this username or id was greeted since there is a user with it, as far as that is counted. */
   readonly greetings: bigint;
 }
 
@@ -33,8 +33,8 @@ export interface UserRepository {
   find(id: string): Promise<User | undefined>;
   /** Oldest first. @throws DomainError PAGE_TOKEN_INVALID */
   list(page: { size: number; token: string }): Promise<UserPage>;
-  /** Adds one to the greetings of the name. */
-  countGreeting(name: string): Promise<void>;
+  /** Adds one to the greetings of the name, if it is the username or the id of a user. False when it is not. */
+  countGreeting(name: string): Promise<boolean>;
 }
 
 export interface UserPage {
@@ -64,11 +64,15 @@ export interface UsersOptions {
   readonly logger: Logger;
 }
 
-/** More are not announced: nobody waits for them, and so nothing else keeps them from filling the memory. */
-const MOST_ANNOUNCEMENTS = 1_000;
+/**
+ * Maximum number of announcements under way. Calls do not wait for them, so that nothing else would keep them from filling
+ * the memory and the queue for connections to the database.
+ */
+const MAX_ANNOUNCEMENTS = 1_000;
 
 export function createUsers({ repository, recommend, announce, logger }: UsersOptions): Users {
   let announcements = 0;
+  const throttle = createLogThrottle(logger);
 
   /** A greeting goes out whatever becomes of the recommendation. */
   async function recommendation(name: string): Promise<string> {
@@ -76,22 +80,22 @@ export function createUsers({ repository, recommend, announce, logger }: UsersOp
     try {
       return (await recommend(name)) ?? "No recommendation";
     } catch (err) {
-      logger.warn({ error: String(err) }, "greeting without a recommendation");
+      throttle.warn("no recommendation", { error: String(err) }, "greeting without a recommendation");
       return "No recommendation";
     }
   }
 
   /** A greeting is not held up by its announcement. */
   async function tell(greeting: Greeting): Promise<void> {
-    if (announcements >= MOST_ANNOUNCEMENTS) {
-      logger.warn({ waiting: announcements }, "greeting not announced");
+    if (announcements >= MAX_ANNOUNCEMENTS) {
+      throttle.warn("too many", { waiting: announcements }, "greeting not announced");
       return;
     }
     announcements++;
     try {
       await announce(greeting);
     } catch (err) {
-      logger.warn({ error: String(err) }, "greeting not announced");
+      throttle.warn("failed", { error: String(err) }, "greeting not announced");
     } finally {
       announcements--;
     }
