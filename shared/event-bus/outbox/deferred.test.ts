@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { sql } from "kysely";
+import { tableOf } from "#shared/database";
 import { until } from "#shared/testing";
 import { notConfirmed, refused, tooLarge } from "../errors.ts";
 import { engines, greet, hurryRetries, isEmpty, nameOf, openOn, outboxOn, scriptedBus } from "./test-support.ts";
@@ -131,7 +132,8 @@ for (const engine of Object.keys(engines)) {
       const outbox = outboxOn(t, database, bus);
       await greet(outbox, database.db, "failed before", { key: "k" });
       // As the rows are after the clock has gone back by an hour, an earlier version's lease that is given back included.
-      await sql`update outbox_shards set lease = null, lease_until = now() + interval '1 hour'`.execute(database.db);
+      const shards = tableOf(database.db, "outbox_shards");
+      await sql`update ${shards} set lease = null, lease_until = now() + interval '1 hour'`.execute(database.db);
       outbox.start();
       await until("the outbox to be empty", isEmpty(outbox), 3_000);
     });

@@ -2,8 +2,8 @@ import type { TestContext } from "node:test";
 import { fromBinary } from "@bufbuild/protobuf";
 import { sql } from "kysely";
 import { GreetedSchema } from "#gen/testing/v1/testing_events_pb.ts";
-import type { Database, Migration } from "#shared/database";
-import { databaseForTest, postgresForTest, silent } from "#shared/testing";
+import { type Database, type Migration, tableOf } from "#shared/database";
+import { databaseForTest, pgbouncerForTest, postgresForTest, silent } from "#shared/testing";
 import type { EventEnvelope } from "../envelope.ts";
 import { outboxMigration } from "./migration.ts";
 import { type AddOptions, createOutbox, type Outbox, type OutboxOptions } from "./outbox.ts";
@@ -16,6 +16,10 @@ export const engines: Record<string, (t: TestContext) => Promise<{ url?: string 
   async PostgreSQL(t) {
     const url = await postgresForTest(t);
     return url === undefined ? undefined : { url };
+  },
+  async PgBouncer(t) {
+    const pooler = await pgbouncerForTest(t);
+    return pooler && { url: pooler.url };
   },
 };
 
@@ -73,7 +77,7 @@ export function isEmpty(outbox: Outbox): () => Promise<boolean> {
 /** Makes every failed event due, again and again until the test ends: the database's clock is not the test's. */
 export function hurryRetries(t: TestContext, { db }: OutboxDatabase): void {
   const hurry = setInterval(() => {
-    sql`update outbox_deferred set due = clock_timestamp() where state = 'failed' and due > clock_timestamp()`
+    sql`update ${tableOf(db, "outbox_deferred")} set due = clock_timestamp() where state = 'failed' and due > clock_timestamp()`
       .execute(db)
       .catch(() => {});
   }, 25);
