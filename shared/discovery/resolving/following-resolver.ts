@@ -89,10 +89,7 @@ export function createFollowingResolver(options: FollowingOptions): Resolver {
         graceMs: emptyGraceMs,
         listener,
         onHeld: (kept) =>
-          logger.warn(
-            { address: name, kept },
-            `${name} lists no endpoints any more; the last ones stay in use for a while`,
-          ),
+          logger.warn({ address: name, kept }, `${name} lists no endpoints any more; the last ones stay for a while`),
         onBelieved: () => logger.warn({ address: name }, `${name} still lists no endpoints; there are none`),
       });
       void follow(set);
