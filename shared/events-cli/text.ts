@@ -10,17 +10,22 @@ const NONE = "–";
 /** For people; programs take the data as JSON. */
 export function deadLettersText({ deadLetterQueue, deadLetters, more }: DeadLetterList): string {
   if (deadLetters.length === 0) return `${deadLetterQueue} is empty`;
-  const rows = deadLetters.map(({ id, type, reason, attempts, deadSince, routingKey, error }) => [
-    id ?? NONE,
-    type || NONE,
-    reason || NONE,
-    String(attempts),
-    deadSince ?? NONE,
-    routingKey || NONE,
-    shortened(error, 60) || NONE,
+  const rows = deadLetters.map((letter) => [
+    letter.id ?? NONE,
+    letter.type || NONE,
+    letter.reason || NONE,
+    String(letter.attempts),
+    letter.deadSince ?? NONE,
+    letter.routingKey || NONE,
+    shortened(errorOf(letter), 60) || NONE,
   ]);
   const text = table(["ID", "TYPE", "REASON", "ATTEMPTS", "DEAD SINCE", "ROUTING KEY", "ERROR"], rows);
   return more === 0 ? text : `${text}\nand ${more} more: --limit`;
+}
+
+/** The broker keeps no error: of what a consumer could not move, the consumer has logged it. */
+function errorOf({ error, by, reason }: DeadLetter): string {
+  return by === "broker" && reason === "rejected" ? 'in the log: "the event cannot be moved as it is"' : error;
 }
 
 export function deadLetterText(letter: WholeDeadLetter): string {
@@ -82,7 +87,7 @@ function summaryOf(letter: DeadLetter): [string, string][] {
     ["id", letter.id ?? NONE],
     ["type", letter.type || NONE],
     ["reason", letter.reason === "" ? NONE : letter.reason + (letter.by === null ? "" : by[letter.by])],
-    ["error", letter.error || NONE],
+    ["error", errorOf(letter) || NONE],
     ["attempts", String(letter.attempts)],
     ...(letter.deaths === null ? [] : [["deaths", String(letter.deaths)] as [string, string]]),
     ["dead since", letter.deadSince ?? NONE],
