@@ -1,15 +1,15 @@
 // From the previous release to this one, with what that one has left behind, and back.
 
 import assert from "node:assert/strict";
-import { readFile, writeFile } from "node:fs/promises";
+import { copyFile, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, type TestContext, test } from "node:test";
 import { Kysely, PostgresDialect, sql } from "kysely";
 import pg from "pg";
 import { openBroker, redriveDeadLetters } from "#shared/events-cli";
-import { closeAfter, until } from "#shared/testing";
+import { closeAfter, until, within } from "#shared/testing";
 import { releaseForTest } from "../support/release.ts";
-import { killPrograms, type Program } from "../support/service-process.ts";
+import { killPrograms, type Program, repository } from "../support/service-process.ts";
 import { assertDeliveredOnce } from "./support/audit.ts";
 import type { Shop, Tables } from "./support/shop.ts";
 import { enterWorld, type World } from "./support/world.ts";
@@ -32,7 +32,8 @@ test("an upgrade beside running replicas, a roll-back and the upgrade again: not
     world.worker(work, { log: "warn", outbox: { leaseMs } }, previous);
   const fresh = (work: Parameters<World["worker"]>[0]) => world.worker(work, { log: "warn" });
   const service = { relay: true, deliver: true };
-  const load = (...keys: string[]) => ({ keys, count: 400 });
+  // Until the process ends.
+  const load = (...keys: string[]) => ({ keys, count: Number.MAX_SAFE_INTEGER, pauseMs: 20 });
 
   await leaveBehind(world, db, old);
 
@@ -42,15 +43,18 @@ test("an upgrade beside running replicas, a roll-back and the upgrade again: not
   await moreEffects(db, "b", second);
   await moreEffects(db, "a", first);
   await end(first, "SIGTERM");
+  // What an old replica has handled and not acknowledged comes to the new one.
+  await dies(old({ ...service, sell: load("c0"), dieAt: "effect committed" }));
 
-  await moreEffects(db, "b", second);
-  const third = old({ ...service, failures: 1, sell: load("c0", "c1") });
-  await moreEffects(db, "c", third);
+  const third = old({ ...service, sell: load("d0", "d1") });
+  await moreEffects(db, "d", third);
   await end(second, "SIGKILL");
+  // And the other way round.
+  await dies(fresh({ ...service, sell: load("e0"), dieAt: "effect committed" }));
+  await dies(fresh({ relay: true, sell: load("f0"), dieAt: "confirmed", after: 5 }));
 
-  await moreEffects(db, "c", third);
-  const fourth = fresh({ ...service, sell: load("d0", "d1") });
-  await moreEffects(db, "d", fourth);
+  const fourth = fresh({ ...service, sell: load("g0", "g1") });
+  await moreEffects(db, "g", fourth);
   await end(third, "SIGKILL");
 
   const last = world.shop();
@@ -58,18 +62,19 @@ test("an upgrade beside running replicas, a roll-back and the upgrade again: not
   await last.start();
   await consumer.start();
   last.outbox.start();
-  await fourth.line(/^sold/);
+  await end(fourth, "SIGTERM");
   await redriveAll(world);
   await assertDeliveredOnce(db, await countSales(db), 120_000);
-  await end(fourth, "SIGTERM");
   await assertNothingWaits(world, last);
 });
 
-/** The previous release, whose shop sells the event that this one's does. */
+/** The previous release, with the present worker on its shop, which sells the event that the present one does. */
 async function previousRelease(t: TestContext): Promise<string | undefined> {
   const folder = await releaseForTest(t, PREVIOUS_RELEASE, ["gen", "shared", "test/faults/support"]);
   if (folder === undefined) return undefined;
-  const shop = join(folder, "test/faults/support/shop.ts");
+  const support = "test/faults/support";
+  await copyFile(join(repository, support, "worker.ts"), join(folder, support, "worker.ts"));
+  const shop = join(folder, support, "shop.ts");
   const text = await readFile(shop, "utf8");
   const sameEvent = text
     .replaceAll("UserGreetedSchema", "GreetedSchema")
@@ -110,8 +115,7 @@ async function leaveBehind(
   const seller = old({ sell: { keys: ["x", "y", "z"], count: 40 } });
   await seller.line(/^sold/);
   await end(seller, "SIGTERM");
-  const relay = old({ relay: true, dieAt: "confirmed", after: 60 }, 5_000);
-  assert.equal(await relay.exit, "SIGKILL", relay.stderr());
+  await dies(old({ relay: true, dieAt: "confirmed", after: 60 }, 5_000));
   // As its relay writes it.
   await sql`
     update outbox set attempts = 3, last_error = 'refused', not_before = now() + interval '5 seconds'
@@ -121,8 +125,7 @@ async function leaveBehind(
   const putAside = async () => (await world.count(`${queue}.retry.${RETRY_DELAYS[0]}`)) >= 5;
   await until("messages in the retry queue", putAside, START_TIMEOUT_MS);
   await end(retrying, "SIGKILL");
-  const killed = old({ deliver: true, dieAt: "effect committed" });
-  assert.equal(await killed.exit, "SIGKILL", killed.stderr());
+  await dies(old({ deliver: true, dieAt: "effect committed" }));
 
   const { rows } = await sql<Record<string, boolean>>`
     select exists (select from outbox) as outbox, exists (select from outbox where attempts > 0) as failed,
@@ -139,10 +142,14 @@ async function countSales(db: Kysely<Tables>): Promise<number> {
 async function moreEffects(db: Kysely<Tables>, prefix: string, seller: Program): Promise<void> {
   const count = async () =>
     (await db.selectFrom("effects").select("name").where("name", "like", `${prefix}%`).execute()).length;
-  const enough = (await count()) + 50;
+  const enough = (await count()) + 25;
   await until(`effects of ${prefix}`, async () => (await count()) >= enough, START_TIMEOUT_MS).catch((error) => {
     throw new Error(`${error}: ${seller.stderr()}${seller.stdout.slice(-20).join("\n")}`);
   });
+}
+
+async function dies(program: Program): Promise<void> {
+  assert.equal(await within(program.exit, "a process to die", START_TIMEOUT_MS), "SIGKILL", program.stderr());
 }
 
 async function end(program: Program, signal: "SIGTERM" | "SIGKILL"): Promise<void> {

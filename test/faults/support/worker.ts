@@ -8,8 +8,8 @@ import { createShop, type Handle, type ShopOptions } from "./shop.ts";
 
 export interface WorkerOptions {
   readonly shop: ShopOptions;
-  /** Sells `<key>-<number>`, one after the other. */
-  readonly sell?: { readonly keys: readonly string[]; readonly count: number };
+  /** Sells `<key>-<number>`, one after the other, with a pause after each. Default: none. */
+  readonly sell?: { readonly keys: readonly string[]; readonly count: number; readonly pauseMs?: number };
   readonly relay?: boolean;
   readonly deliver?: boolean;
   /** The moment at which it kills itself with SIGKILL, as it comes for the `after`th time (default 1). */
@@ -91,11 +91,12 @@ if (consumer !== undefined) {
   void until("it to consume", isConsuming, 60_000).then(() => say("consuming"));
 }
 if (options.sell !== undefined) {
-  const { keys, count } = options.sell;
-  for (let n = 0; n < count; n++) {
+  const { keys, count, pauseMs } = options.sell;
+  for (let n = 0; n < count && !isEnding; n++) {
     for (const key of keys) {
       if (isEnding) break;
       await shop.sell(`${key}-${n}`, key);
+      if (pauseMs !== undefined) await new Promise((resolve) => setTimeout(resolve, pauseMs));
     }
   }
   say("sold");
