@@ -9,21 +9,25 @@ import type { Plan } from "./plan.ts";
 import { publishMany } from "./publish.ts";
 import type { Stage } from "./stage.ts";
 
-/** Begins to consume, and says how to end. `count` is to be called for each event that is handled. */
+/** Starts a consumer that calls `count` for each event. @returns a function that stops it */
 export type StartConsumer = (stage: Stage, count: () => void) => Promise<() => Promise<void>>;
 
-/** The most messages in memory, and of handlers without a guard: the same for both peers. */
+/** Maximum number of messages in memory, and of handlers without a guard. The same for both peers. */
 const PREFETCH = 200;
 
-/** A queue full of our events, until each has been handled and acknowledged. */
-export async function measureConsume(stage: Stage, { consume: { rounds, events } }: Plan): Promise<Result[]> {
+/** Measures how fast a full queue is handled and acknowledged. */
+export async function measureConsume(stage: Stage, { consume: { rounds, events, limitMs } }: Plan): Promise<Result[]> {
   const drain = (start: StartConsumer) => () => drained(stage, events, start);
-  const { bare, ours, guarded, inserting } = await inRounds(rounds, {
-    bare: drain(startBare),
-    ours: drain(startOurs),
-    guarded: drain(startGuarded),
-    inserting: drain(startInserting),
-  });
+  const { bare, ours, guarded, inserting } = await inRounds(
+    rounds,
+    {
+      bare: drain(startBare),
+      ours: drain(startOurs),
+      guarded: drain(startGuarded),
+      inserting: drain(startInserting),
+    },
+    limitMs,
+  );
   const rate = { unit: "events/s" };
   const cpu = { unit: "µs/event" };
   return [

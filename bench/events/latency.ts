@@ -16,11 +16,15 @@ const LONGEST_MS = 60_000;
  * client stands beside it with much less to do: no database, from `send` to the handler.
  */
 export async function measureLatency(stage: Stage, { latency }: Plan): Promise<Result[]> {
-  const { perSecond, rounds, eventsARound } = latency;
-  const results = await inRounds(rounds, {
-    ours: () => commitToHandler(stage, eventsARound, perSecond),
-    bare: () => sendToHandler(stage, eventsARound, perSecond),
-  });
+  const { perSecond, rounds, eventsARound, limitMs } = latency;
+  const results = await inRounds(
+    rounds,
+    {
+      ours: () => commitToHandler(stage, eventsARound, perSecond),
+      bare: () => sendToHandler(stage, eventsARound, perSecond),
+    },
+    limitMs,
+  );
   const [ours, bare] = [results.ours.flat(), results.bare.flat()];
   const row = (share: number) => {
     const [value, ofBare] = [quantile(ours, share), quantile(bare, share)];

@@ -8,16 +8,18 @@ import type { Stage } from "./stage.ts";
 
 export type Send = (index: number) => Promise<void>;
 
-/** So many at once, each waiting for the broker's confirmation. */
-export async function measurePublish(stage: Stage, { publish: { windows, rounds, roundMs } }: Plan): Promise<Result[]> {
+/** Measures publishing with confirmation, with a number of events in flight. */
+export async function measurePublish(stage: Stage, { publish }: Plan): Promise<Result[]> {
+  const { windows, rounds, roundMs, limitMs } = publish;
   const peer = openBare(stage);
   const results: Result[] = [];
   try {
     for (const window of windows) {
-      const { bare, ours } = await inRounds(rounds, {
+      const peers = {
         bare: () => confirmed(stage, window, roundMs, peer.send),
         ours: () => confirmed(stage, window, roundMs, sendOurs(stage)),
-      });
+      };
+      const { bare, ours } = await inRounds(rounds, peers, limitMs);
       const name = `confirmed publish, window ${window}`;
       results.push(
         { name, unit: "events/s", ...compareRates(ours, bare), budget: { of: "ratio", atLeast: 0.85 } },
@@ -38,7 +40,7 @@ export function openBare({ exchange, rabbit }: Stage): { readonly send: Send; cl
   };
 }
 
-/** Puts so many into the queue. */
+/** Puts a number of events into the queue. */
 export async function publishMany(stage: Stage, events: number): Promise<void> {
   await atOnce(1_000, (index) => index < events, sendOurs(stage));
 }
@@ -47,7 +49,7 @@ function sendOurs({ bus }: Stage): Send {
   return (index) => bus.publish(EventSchema, createEvent(), { key: keyOf(index) });
 }
 
-/** Sends for so long, so many at once. @throws Error when not all that was confirmed is in the queue */
+/** Sends for a time, with `window` events in flight. @throws Error when not all that was confirmed is in the queue */
 export async function confirmed(stage: Stage, window: number, forMs: number, send: Send): Promise<Measurement> {
   const until = performance.now() + forMs;
   const stopwatch = startStopwatch();
@@ -58,7 +60,7 @@ export async function confirmed(stage: Stage, window: number, forMs: number, sen
   return measurement;
 }
 
-/** Sends as long as `more` of the next one's index; answers how many it has sent. */
+/** Sends while `more` is true of the next index. @returns the number of events sent */
 async function atOnce(window: number, more: (index: number) => boolean, send: Send): Promise<number> {
   let next = 0;
   const lane = async () => {

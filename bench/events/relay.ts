@@ -23,10 +23,11 @@ const BARE_MS = 1_000;
 export async function measureRelay(stage: Stage, { relay }: Plan): Promise<Result[]> {
   const bare = openBare(stage);
   try {
-    const measured = await inRounds(relay.rounds, {
-      bare: () => confirmed(stage, 1_000, BARE_MS, bare.send),
-      ours: () => emptied(stage, relay.events),
-    });
+    const measured = await inRounds(
+      relay.rounds,
+      { bare: () => confirmed(stage, 1_000, BARE_MS, bare.send), ours: () => emptied(stage, relay.events) },
+      relay.limitMs,
+    );
     const name = `outbox relay, one worker, ${KEYS} keys`;
     const budget = { of: "ratio", atLeast: 0.7 } as const;
     return [
@@ -57,8 +58,8 @@ async function emptied(stage: Stage, events: number): Promise<Measurement> {
 }
 
 /**
- * Of each key one real event, which says how its rows look and where they lie, and in one statement so many copies of
- * each. Their ids are numbers, which rise within a key.
+ * Adds one real event of each key, and copies its row in one statement. The ids of the copies are numbers that rise within
+ * a key.
  */
 async function fill({ db }: Stage, outbox: Outbox, copies: number): Promise<void> {
   await db.transaction().execute(async (tx) => {
@@ -76,7 +77,7 @@ async function fill({ db }: Stage, outbox: Outbox, copies: number): Promise<void
   });
 }
 
-/** The bus, and when so many events were given to it: until then nobody need look into the outbox. */
+/** The bus, with a promise that resolves when it was given that number of events. */
 function watchSends(bus: EventBus, events: number): Pick<EventBus, "send"> & { readonly all: Promise<void> } {
   const { promise, resolve } = Promise.withResolvers<void>();
   let sends = 0;

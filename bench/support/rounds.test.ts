@@ -11,6 +11,12 @@ describe("rounds", () => {
     assert.deepEqual(results, { a: [4, 5], b: [3, 6] });
   });
 
+  test("end after the limit, when one has counted", async () => {
+    let calls = 0;
+    const results = await inRounds(5, { a: async () => ++calls }, 0);
+    assert.deepEqual(results, { a: [2] });
+  });
+
   test("are summed up by a value that was measured", () => {
     assert.equal(median([3, 1, 2]), 2);
     assert.equal(quantile([1, 2, 3, 4], 0.5), 2);

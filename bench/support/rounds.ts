@@ -1,14 +1,19 @@
 /**
- * Measures the peers one after the other, round after round, so that what else the machine does meets all of them. Every
- * other round goes backwards; a first one warms up and counts for nothing.
+ * Measures the peers one after the other, round after round, so that other work of the machine affects all of them. Every
+ * other round goes backwards. A first one warms up and is not counted.
+ *
+ * @param limitMs no further round begins after this time, except the first that counts. Default: no limit
  */
 export async function inRounds<Name extends string, Result>(
   rounds: number,
   peers: Readonly<Record<Name, () => Promise<Result>>>,
+  limitMs = Number.POSITIVE_INFINITY,
 ): Promise<Readonly<Record<Name, readonly Result[]>>> {
   const names = Object.keys(peers) as Name[];
   const results = Object.fromEntries(names.map((name) => [name, [] as Result[]])) as Record<Name, Result[]>;
+  const endAt = performance.now() + limitMs;
   for (let round = 0; round <= rounds; round++) {
+    if (round > 1 && performance.now() > endAt) break;
     for (const name of round % 2 === 0 ? names : names.toReversed()) {
       const result = await peers[name]();
       if (round > 0) results[name].push(result);
