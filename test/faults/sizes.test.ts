@@ -23,7 +23,8 @@ async function startBus(t: TestContext, broker: PrivateBroker, handle: (name: st
 
 /** Sets one of RabbitMQ's own settings for connections and channels that are opened from now on. */
 async function configure(broker: PrivateBroker, name: string, value: number): Promise<void> {
-  await broker.ctl("eval", `application:set_env(rabbit, ${name}, ${value}).`);
+  const set = `application:set_env(rabbit, ${name}, ${value}), persistent_term:put(${name}, ${value}).`;
+  await broker.ctl("eval", set); // RabbitMQ 4 reads some of them from persistent terms.
 }
 
 test("37: with a negotiated frame of 65,536 bytes, bodies and headers of any size go both ways", async (t) => {
