@@ -88,8 +88,9 @@ export async function runSchedule(
     return program;
   }
 
-  /** In order. */
+  /** In order, as soon as it listens to the signal. */
   async function end(program: Program): Promise<void> {
+    await program.line(/^started/);
     const exit = await program.end("SIGTERM");
     if (exit !== 0) faults.push(`process ${program.pid} has ended with ${exit}`);
   }
