@@ -9,7 +9,8 @@ import type { OutboxDatabase } from "./test-support.ts";
 
 /** Rows that wait, and rows that are dead. `OUTBOX_ROWS=1500000` is the size of a bad day, and takes a minute. */
 const ROWS = Number(process.env["OUTBOX_ROWS"] ?? 200_000);
-const BATCH = 100;
+/** Divides evenly into the shards of a claim. */
+const BATCH = 96;
 
 interface Explained {
   readonly "QUERY PLAN": readonly { Plan: { "Shared Hit Blocks": number; "Shared Read Blocks": number } }[];

@@ -1,14 +1,14 @@
 import type { QueryExecutorProvider } from "kysely";
-import { createShardHolding, type HeldShard, type ShardPick } from "./holding.ts";
+import { createShardHolding, type HeldShards, type ShardPick } from "./holding.ts";
 import { createMarks } from "./marks.ts";
 import { type ClaimedRow, type OutboxRow, type Outcome, selectEvent, toOutboxRow } from "./rows.ts";
 import { createSettle } from "./settle.ts";
 import { SHARDS } from "./shard.ts";
-import { outboxTables, queryOn } from "./tables.ts";
+import { outboxTables, type Query, queryOn } from "./tables.ts";
 
-/** A shard with something to publish, held for this relay alone. */
+/** Shards with something to publish, held for this relay alone. */
 export interface Claim {
-  readonly shard: number;
+  readonly shards: readonly number[];
   /** The events that are to be published first, in their order. */
   readonly rows: readonly OutboxRow[];
   /** Further events, besides those that were claimed and have no outcome yet, and the later ones of their keys. */
@@ -22,11 +22,11 @@ export interface Claim {
 /** Which relay may publish what. */
 export interface Claims {
   /**
-   * Runs the work with the next shard that is free and has something due. The shard is given back at the end.
+   * Runs the work with the next shards that are free and have something due. They are given back at the end.
    *
    * @param limit maximum number of events
    * @param leaseMs time without a statement after which the claim of a process that has stalled or died is over
-   * @returns number of events that were claimed; undefined when there is no such shard
+   * @returns number of events that were claimed; undefined when there are no such shards
    */
   claim(limit: number, leaseMs: number, work: (claim: Claim) => Promise<void>): Promise<number | undefined>;
   /** Keeps scans short. To be called about once a second while events pass. */
@@ -37,8 +37,13 @@ export interface Claims {
   readonly firstIds: readonly bigint[];
 }
 
-/** Maximum size of the bodies of a claim; a larger one is claimed alone. */
-const MAX_BYTES = 8 * 1024 * 1024;
+/** Maximum size of the bodies of a shard in a claim; a larger one is claimed alone. */
+const MAX_BYTES = 4 * 1024 * 1024;
+/**
+ * Maximum number of shards in a claim. More keys are published at the same time then: those of one key are published one after
+ * the other, each after the confirmation of the one before.
+ */
+const MAX_SHARDS = 6;
 /** Each write of a mark leaves a dead row in outbox_shards. After a restart the first scan reads up to so many dead rows. */
 const PERSIST_EVERY_IDS = 50_000n;
 
@@ -125,31 +130,53 @@ export function createClaims(db: QueryExecutorProvider): Claims {
     "r.follows, r.id",
   );
 
-  function claimOf(held: HeldShard<Picked>, rows: readonly OutboxRow[]): Claim {
-    const { shard, first, beside_old } = held.picked;
+  function claimOf({ picked, query, atomically, keepAlive }: HeldShards<Picked>, rows: readonly OutboxRow[]): Claim {
     return {
-      shard,
+      shards: picked.map(({ shard }) => shard),
       rows,
       async more(limit, unsettled) {
         const ids = unsettled.map(({ id }) => String(id));
         const keys = [...new Set(unsettled.map(({ envelope }) => envelope.key))].filter((key) => key !== "");
-        const text = beside_old ? fetchMoreBesideOld : fetchMore;
-        const more = await held.query<ClaimedRow>(text, [shard, String(first), limit, ids, keys]);
-        return more.map(toOutboxRow);
+        const more: OutboxRow[] = [];
+        for (const { shard, first, beside_old } of picked) {
+          const text = beside_old ? fetchMoreBesideOld : fetchMore;
+          const parameters = [shard, String(first), shareOf(limit, picked), ids, keys];
+          for (const row of await query<ClaimedRow>(text, parameters)) more.push(toOutboxRow(row, shard));
+        }
+        return more;
       },
-      settle: (outcomes) => held.atomically((query) => settle(query, shard, outcomes, beside_old)),
-      keepAlive: held.keepAlive,
+      settle: (outcomes) =>
+        atomically(async (write) => {
+          for (const { shard, beside_old } of picked) {
+            const own = outcomes.filter(({ row }) => row.shard === shard);
+            if (own.length > 0) await settle(write, shard, own, beside_old);
+          }
+        }),
+      keepAlive,
     };
   }
 
-  async function fetchRows({ picked, query }: HeldShard<Picked>, limit: number): Promise<readonly OutboxRow[]> {
-    const { shard, first, due, fresh, beside_old } = picked;
+  async function fetchRows(
+    { shard, first, due, fresh, beside_old }: Picked,
+    query: Query,
+    limit: number,
+  ): Promise<readonly OutboxRow[]> {
     const takeDue = due === true && !(fresh === true && deferredLast.delete(shard));
     if (takeDue) deferredLast.add(shard);
     const rows = takeDue
       ? await query<ClaimedRow>(fetchDue, [shard, marks.dueFromMs, limit])
       : await query<ClaimedRow>(beside_old ? fetchBesideOld : fetch, [shard, String(first), limit]);
-    return rows.map(toOutboxRow);
+    return rows.map((row) => toOutboxRow(row, shard));
+  }
+
+  /** Before the rows of a shard are fetched. */
+  async function noteHold({ shard, first, first_id, leased }: Picked, query: Query): Promise<void> {
+    nextShard = (shard + 1) % SHARDS;
+    // The earlier version's relay that held it has overrun its lease: what it still writes is to be refused.
+    if (leased) await query(`update ${shards} set lease = null where shard = $1`, [shard]);
+    if (first - first_id >= PERSIST_EVERY_IDS) {
+      await query(`update ${shards} set first_id = $2 where shard = $1`, [shard, String(first)]);
+    }
   }
 
   return {
@@ -161,16 +188,13 @@ export function createClaims(db: QueryExecutorProvider): Claims {
         parameters: [marks.firstIds.map(String), marks.dueFromMs, nextShard],
       };
       let claimed = 0;
-      const found = await holding.hold<Picked>(pick, leaseMs, async (held) => {
-        const { shard, first, first_id, leased } = held.picked;
-        nextShard = (shard + 1) % SHARDS;
-        const rows = await fetchRows(held, limit);
-        claimed = rows.length;
-        // The earlier version's relay that held it has overrun its lease: what it still writes is to be refused.
-        if (leased) await held.query(`update ${shards} set lease = null where shard = $1`, [shard]);
-        if (first - first_id >= PERSIST_EVERY_IDS) {
-          await held.query(`update ${shards} set first_id = $2 where shard = $1`, [shard, String(first)]);
+      const found = await holding.hold<Picked>(pick, MAX_SHARDS, leaseMs, async (held) => {
+        const rows: OutboxRow[] = [];
+        for (const picked of held.picked) {
+          await noteHold(picked, held.query);
+          rows.push(...(await fetchRows(picked, held.query, shareOf(limit, held.picked))));
         }
+        claimed = rows.length;
         if (rows.length > 0) await work(claimOf(held, rows));
       });
       return found ? claimed : undefined;
@@ -179,4 +203,9 @@ export function createClaims(db: QueryExecutorProvider): Claims {
     reset: marks.reset,
     firstIds: marks.firstIds,
   };
+}
+
+/** The part of a claim's events that one of its shards may have. */
+function shareOf(limit: number, picked: readonly Picked[]): number {
+  return Math.max(1, Math.floor(limit / picked.length));
 }

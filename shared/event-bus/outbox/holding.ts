@@ -4,12 +4,13 @@ import { createBackoff, sleep } from "#shared/timing";
 import { SHARDS } from "./shard.ts";
 import { type OutboxTableNames, type Query, queryOn } from "./tables.ts";
 
-/** A shard that this process alone works on for now. */
-export interface HeldShard<Picked extends { readonly shard: number }> {
-  readonly picked: Picked;
+/** Shards that this process alone works on for now. */
+export interface HeldShards<Picked extends { readonly shard: number }> {
+  /** At least one. */
+  readonly picked: readonly Picked[];
   /** Statements that see what is committed, and what `atomically` has written. */
   readonly query: Query;
-  /** Runs statements that take effect together, at the latest when the shard is given back. */
+  /** Runs statements that take effect together, at the latest when the shards are given back. */
   atomically(work: (query: Query) => Promise<void>): Promise<void>;
   /** Keeps the hold, which otherwise ends after `leaseMs` without a statement. Rejects when it has ended. */
   keepAlive(): Promise<void>;
@@ -18,15 +19,17 @@ export interface HeldShard<Picked extends { readonly shard: number }> {
 /** Gives shards to one relay or operator at a time. */
 export interface ShardHolding {
   /**
-   * Runs the work while it holds the shard that the statement picks.
+   * Runs the work while it holds the shards that the statement picks.
    *
    * @param pick selects rows of outbox_shards as `s`, the preferred one first
+   * @param max maximum number of shards
    * @returns false when nothing was picked
    */
   hold<Picked extends { readonly shard: number }>(
     pick: ShardPick,
+    max: number,
     leaseMs: number,
-    work: (held: HeldShard<Picked>) => Promise<void>,
+    work: (held: HeldShards<Picked>) => Promise<void>,
   ): Promise<boolean>;
   /** Waits for a shard, up to 5 s, and runs the work while it holds it. @throws Error when the shard stays taken */
   holdOne(shard: number, work: (query: Query) => Promise<void>): Promise<void>;
@@ -74,15 +77,15 @@ function holdingByRowLock(db: QueryExecutorProvider, { shards }: OutboxTableName
   }
 
   return {
-    hold: ({ select, where, orderBy, parameters }, leaseMs, work) =>
+    hold: ({ select, where, orderBy, parameters }, max, leaseMs, work) =>
       inTransaction(`set local idle_in_transaction_session_timeout = ${Math.ceil(leaseMs)}`, async (query) => {
         // An earlier version of the relay holds a shard by a lease, which it clears when it is done.
-        const [picked] = await query<never>(
+        const picked = await query<never>(
           `${select} where (s.lease is null or s.lease_until <= now()) and ${where}
-          order by ${orderBy} limit 1 for update of s skip locked`,
+          order by ${orderBy} limit ${max} for update of s skip locked`,
           parameters,
         );
-        if (picked === undefined) return false;
+        if (picked.length === 0) return false;
         await work({
           picked,
           query,
@@ -129,20 +132,21 @@ function holdingInMemory(db: QueryExecutorProvider, session: object): ShardHoldi
   }
 
   return {
-    async hold({ select, where, orderBy, parameters }, _leaseMs, work) {
-      const [picked] = await query<never>(
-        `${select} where s.shard <> all($${parameters.length + 1}::int4[]) and ${where} order by ${orderBy} limit 1`,
+    async hold({ select, where, orderBy, parameters }, max, _leaseMs, work) {
+      const found = await query<{ readonly shard: number }>(
+        `${select} where s.shard <> all($${parameters.length + 1}::int4[]) and ${where} order by ${orderBy} limit ${max}`,
         [...parameters, [...held]],
       );
-      if (picked === undefined) return false;
-      const { shard } = picked as { shard: number };
-      // Another was quicker. There may be more to pick.
-      if (held.has(shard)) return true;
-      held.add(shard);
+      if (found.length === 0) return false;
+      // Another may have been quicker. Then there may be more to pick.
+      const picked = found.filter(({ shard }) => !held.has(shard));
+      for (const { shard } of picked) held.add(shard);
       try {
-        await work({ picked, query, atomically, keepAlive: async () => {} });
+        if (picked.length > 0) {
+          await work({ picked: picked as unknown as readonly never[], query, atomically, keepAlive: async () => {} });
+        }
       } finally {
-        held.delete(shard);
+        for (const { shard } of picked) held.delete(shard);
       }
       return true;
     },

@@ -154,7 +154,7 @@ export function createRelay(options: RelayOptions): Relay {
       }
     } catch (error) {
       lost.abort(error);
-      const fields = { err: error, shard: claim.shard };
+      const fields = { err: error, shards: claim.shards };
       log.warn("claim lost", fields, "a claim of the outbox is lost: what it has published is published again");
       throw error;
     } finally {

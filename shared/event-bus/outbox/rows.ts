@@ -10,6 +10,7 @@ export type OutboxEventState = "pending" | "delayed" | "failed" | "behind" | "pa
 /** An event that a relay has claimed. */
 export interface OutboxRow {
   readonly id: bigint;
+  readonly shard: number;
   readonly state: OutboxEventState;
   /** Attempts that failed. */
   readonly attempts: number;
@@ -69,9 +70,10 @@ export interface ClaimedRow extends EventRow {
   readonly wait_ms: number | null;
 }
 
-export function toOutboxRow(row: ClaimedRow): OutboxRow {
+export function toOutboxRow(row: ClaimedRow, shard: number): OutboxRow {
   return {
     id: row.id,
+    shard,
     state: row.state,
     attempts: row.attempts,
     lastError: row.last_error,
