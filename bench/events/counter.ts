@@ -2,7 +2,7 @@ import { type Measurement, startStopwatch } from "../support/stopwatch.ts";
 import { within } from "../support/within.ts";
 import { untilAcknowledged } from "./acks.ts";
 
-/** Counts what a consumer handles, and measures from the first to the last. */
+/** Counts handled events, and measures from the first to the last. */
 export interface Counter {
   count(): void;
   /**

@@ -3,17 +3,17 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Envelope } from "rabbitmq-client";
 import { GreetedSchema } from "#gen/testing/v1/testing_events_pb.ts";
 
-/** What all of it is measured with: an event whose protobuf has 256 bytes. */
+/** Event of all measurements: 256 bytes in protobuf. */
 export const EventSchema = GreetedSchema;
 export const ROUTING_KEY = "testing.greeted";
 export const BYTES = 256;
 export const KEYS = 1_000;
 
 const NAME = "Ada";
-/** A field costs a byte for its tag, and one for its length or two from 128 on. */
+/** A field has one byte for its tag, and one for its length, or two from 128 on. */
 const MESSAGE = "x".repeat(BYTES - (2 + NAME.length) - 3);
 
-/** @param name three characters, or it is not 256 bytes */
+/** @param name three characters; others change the size */
 export function createEvent(name = NAME): MessageInitShape<typeof EventSchema> {
   return { name, message: MESSAGE };
 }
@@ -22,7 +22,7 @@ export function keyOf(index: number): string {
   return `key-${index % KEYS}`;
 }
 
-/** The same for the bare client: bytes that are there already, with what makes a message safe and known. */
+/** Body for the bare client, which encodes nothing. */
 export const bareBody = Buffer.alloc(BYTES, "x");
 
 export function createBareEnvelope(exchange: string): Envelope {

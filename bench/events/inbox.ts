@@ -4,10 +4,10 @@ import type { StartConsumer } from "./consume.ts";
 import { EventSchema } from "./event.ts";
 import type { Stage, Tables } from "./stage.ts";
 
-/** With an inbox as services use it, and a handler that asks nothing of the database: what the guard itself costs. */
+/** Consumes with an inbox and a handler without statements: the cost of the guard itself. */
 export const startGuarded: StartConsumer = (stage, count) => start(stage, count);
 
-/** The same with one statement of the handler's own, in the guard's transaction. */
+/** Consumes with an inbox and a handler with one statement, in the guard's transaction. */
 export const startInserting: StartConsumer = async (stage, count) => {
   let inserted = 0;
   const stop = await start(stage, async ({ id, tx }) => {
@@ -39,7 +39,7 @@ async function start(
   };
 }
 
-/** Each event has had its effect, and once: what the guard is for. */
+/** @throws Error when an event had no effect or more than one */
 async function assertEffects({ db }: Stage, events: number): Promise<void> {
   const { rows } = await sql<{ all: bigint; distinct: bigint }>`
     select count(*) as all, count(distinct event_id) as distinct from effects`.execute(db);

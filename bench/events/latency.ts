@@ -12,8 +12,8 @@ import type { Stage } from "./stage.ts";
 const LONGEST_MS = 60_000;
 
 /**
- * From the commit of a transaction that adds an event to the first line of the handler, which has an inbox. The bare
- * client stands beside it with much less to do: no database, from `send` to the handler.
+ * Measures the time from the commit of a transaction that adds an event to the first line of the handler, which has an
+ * inbox; beside it, the bare client's time from `send` to its handler, without a database.
  */
 export async function measureLatency(stage: Stage, { latency }: Plan): Promise<Result[]> {
   const { perSecond, rounds, eventsARound, limitMs } = latency;
@@ -85,7 +85,7 @@ async function sendToHandler(stage: Stage, events: number, perSecond: number): P
   }
 }
 
-/** One for each of so many events, from `begin` to `end`. */
+/** Records one latency for each event, from `begin` to `end`. */
 function createLatencies(events: number) {
   const begun: number[] = [];
   const latencies: number[] = [];
@@ -107,7 +107,7 @@ function createLatencies(events: number) {
   };
 }
 
-/** Begins each when it is its time, however long earlier ones take. */
+/** Begins each call at its time, without waiting for earlier ones. */
 async function atRate(times: number, perSecond: number, work: (index: number) => Promise<void>): Promise<void> {
   const start = performance.now();
   const running: Promise<void>[] = [];

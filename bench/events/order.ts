@@ -3,7 +3,7 @@ import { createCounter } from "./counter.ts";
 import type { Stage } from "./stage.ts";
 
 /**
- * Takes all out of the queue with the bare client.
+ * Empties the queue with the bare client.
  *
  * @throws Error when an event is missing or is there twice, or when a key's ids do not rise
  */

@@ -86,7 +86,7 @@ export async function openStage(rabbitmqUrl: string, databaseUrl: string): Promi
   let endSession = async () => {};
   async function open(): Promise<Channel> {
     endSession = await markAlive(databaseUrl, name);
-    // First the schema: a run that is killed is known by it.
+    // First the schema: leftovers of a killed run are found by it.
     database.start();
     await database.ready(AbortSignal.timeout(STEP_MS));
     // Declares the queue; the consumer itself is never started.
@@ -98,10 +98,10 @@ export async function openStage(rabbitmqUrl: string, databaseUrl: string): Promi
   /** Runs each step, also when others fail. */
   async function removeAll(): Promise<void> {
     const faults: unknown[] = [];
-    // Ends what still runs on the bare client.
+    // Ends the bare client's consumers and publishers.
     rabbit.unsafeDestroy();
     const steps = [
-      // All of them: one that is connected declares again what is removed.
+      // Before the removal: a connected bus declares its queues again.
       ...buses.map((each) => each.close),
       database.close,
       () => removeFromBroker(rabbitmqUrl, name),
