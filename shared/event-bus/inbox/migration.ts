@@ -14,18 +14,23 @@ export const inboxUpgrade: Migration = {
   async up(db) {
     await createTables(db);
     if (!(await hasV1(db))) return;
-    // Rows of the first version have null here: only for those is this table the one that decides.
-    await sql`alter table ${tableOf(db, "inbox")} add column in_events bool`.execute(db);
+    // A column of `inbox` would need a lock on that table, which transactions of running handlers hold.
+    await sql`
+      create table if not exists ${tableOf(db, "inbox_v1_known")} (
+        queue text not null,
+        event_id text not null,
+        primary key (queue, event_id)
+      )`.execute(db);
   },
 };
 
 /**
- * Drops the table of the first version. For the release after the one that brought `inboxUpgrade`, once that has run for as
+ * Drops the table of the first version and `inbox_v1_known`. For the release after the one that brought `inboxUpgrade`, once that has run for as
  * long as the inbox's window: what replicas of the first version have handled is forgotten.
  */
 export const inboxRetireV1: Migration = {
   async up(db) {
-    await sql`drop table if exists ${tableOf(db, "inbox")}`.execute(db);
+    await sql`drop table if exists ${tableOf(db, "inbox")}, ${tableOf(db, "inbox_v1_known")}`.execute(db);
   },
 };
 

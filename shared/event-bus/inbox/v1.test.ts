@@ -129,6 +129,21 @@ test("what did not get its turn in a transaction, or failed, is new for both ver
   assert.deepEqual(await runV1(database, "q", batch, effect), ["duplicate", "duplicate", "done"]);
 });
 
+test("the upgrade does not wait for a transaction of the first version that handles events", async (t) => {
+  const url = await postgresForTest(t);
+  if (url === undefined) return;
+  const old = { "001_inbox": v1Migration, "002_effects": effectsMigration };
+  const database = await databaseForTest<Tables>(t, { migrations: old, url });
+  const id = randomUUID();
+  await runV1(database, "q", messages(id), async () => {
+    await database.db.transaction().execute(async (tx) => {
+      await sql`set local lock_timeout = '200ms'`.execute(tx);
+      await inboxUpgrade.up(tx);
+    });
+  });
+  assert.deepEqual(kinds(await inboxOn(database).run("q", messages(id, randomUUID()), effect)), ["duplicate", "done"]);
+});
+
 test("the first version's table can be dropped while replicas run", async (t) => {
   const database = await open(t);
   if (database === undefined) return;
@@ -143,14 +158,16 @@ test("the first version's table can be dropped while replicas run", async (t) =>
 test("ids of the first version's table are deleted once they are older than the window", async (t) => {
   const database = await open(t);
   if (database === undefined) return;
-  const [old, young] = [randomUUID(), randomUUID()];
+  const [old, own, young] = [randomUUID(), randomUUID(), randomUUID()];
   await runV1(database, "q", messages(old, young), effect);
-  await sql`update inbox set handled_at = now() - interval '2 hours' where event_id = ${old}`.execute(database.db);
+  await inboxOn(database).run("q", messages(own), effect);
+  await sql`update inbox set handled_at = now() - interval '2 hours' where event_id <> ${young}`.execute(database.db);
   const inbox = createInbox<Tables>({ db: database.db, logger: silent, windowMs: 60 * 60_000 });
   t.after(() => inbox.stop());
   inbox.start();
-  await until("the old id to be gone", async () => {
-    const { rows } = await sql<{ id: string }>`select event_id as id from inbox`.execute(database.db);
+  await until("the old ids to be gone", async () => {
+    const { rows } = await sql<{ id: string }>`
+      select event_id as id from inbox union all select event_id from inbox_v1_known`.execute(database.db);
     return rows.length === 1 && rows[0]?.id === young;
   });
 });
