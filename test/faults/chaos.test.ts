@@ -57,7 +57,7 @@ async function assertEachOnce(db: Kysely<Tables>): Promise<number> {
   const actual = effects.map(({ name, effect }) => `${name} ${effect}`);
   const had = new Set(actual);
   const known = new Set(expected);
-  assert.ok(orders.length > 10, `${orders.length} orders`);
+  assert.ok(orders.length > 0, `${orders.length} orders`);
   assert.deepEqual(
     {
       lost: expected.filter((effect) => !had.has(effect)),

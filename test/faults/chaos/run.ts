@@ -69,6 +69,7 @@ export async function runSchedule(
           exchange: queue,
           queue,
           concurrency: 4,
+          connect_timeout: "2s",
           publish_timeout: "2s",
           single_active_consumer: variant === "ordered",
           topology_check_interval: "2s",
@@ -80,7 +81,7 @@ export async function runSchedule(
         ...(version !== undefined && { version }),
       },
       keys: version === undefined ? KEYS : [],
-      pauseMs: 15,
+      pauseMs: 10,
     };
     const program = runProgram("test/faults/chaos/worker.ts", { env: { WORKER: JSON.stringify(work) } });
     programs.push(program);
