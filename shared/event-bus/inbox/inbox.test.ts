@@ -266,7 +266,7 @@ test("an outage in the midst of a handler costs no attempt, and nothing overtake
   assert.deepEqual(await effects(database), ["a", "b", "c"]);
 });
 
-test("a session that the server ends costs no attempt, unless the handler was idle in it for too long", async (t) => {
+test("sessions that the server ends cost no attempt, unless the handler was idle in it for too long", async (t) => {
   const url = await postgresForTest(t);
   if (url === undefined) return;
   const database = await databaseForTest<Tables>(t, { migrations, url });
@@ -274,7 +274,7 @@ test("a session that the server ends costs no attempt, unless the handler was id
   let calls = 0;
   const terminated = await inbox.run("q", messages("a"), async (message, extra) => {
     await effect(message, extra);
-    if (++calls === 1) await sql`select pg_terminate_backend(pg_backend_pid())`.execute(extra.tx);
+    if (++calls <= 3) await sql`select pg_terminate_backend(pg_backend_pid())`.execute(extra.tx);
   });
   assert.deepEqual(kinds(terminated), ["done"]);
   let idle = 0;
@@ -289,22 +289,45 @@ test("a session that the server ends costs no attempt, unless the handler was id
   assert.deepEqual(await effects(database), ["a"]);
 });
 
-test("a copy whose other copy is still being handled after the statement's time has failed, and no other event", async (t) => {
+/** An inbox whose statements may take 200 ms, and a message that another inbox handles until `end` is called. */
+async function besideSlowCopy(t: TestContext, settings: Record<string, unknown> = {}) {
   const url = await postgresForTest(t);
-  if (url === undefined) return;
-  const database = await databaseForTest<Tables>(t, { migrations, url, settings: { statement_timeout: "200ms" } });
-  const [inbox, other] = [inboxOn(database), inboxOn(database)];
+  if (url === undefined) return undefined;
+  const database = await databaseForTest<Tables>(t, {
+    migrations,
+    url,
+    settings: { statement_timeout: "200ms", ...settings },
+  });
   const begun = Promise.withResolvers<void>();
   const end = Promise.withResolvers<void>();
-  const slow = other.run("q", messages("b"), async () => {
+  const slow = inboxOn(database).run("q", messages("b"), async (message, extra) => {
     begun.resolve();
     await end.promise;
+    await effect(message, extra);
   });
   await begun.promise;
-  assert.deepEqual(kinds(await inbox.run("q", messages("a", "b", "c"), effect)), ["done", "failed", "done"]);
-  end.resolve();
+  return { database, inbox: inboxOn(database), slow, end: end.resolve };
+}
+
+test("a copy costs no attempt while its other copy is being handled for longer than a statement may take", async (t) => {
+  const setup = await besideSlowCopy(t);
+  if (setup === undefined) return;
+  const { database, inbox, slow, end } = setup;
+  const run = inbox.run("q", messages("a", "b", "c"), effect);
+  await delay(1_500);
+  end();
+  assert.deepEqual(kinds(await run), ["done", "duplicate", "done"]);
   assert.deepEqual(kinds(await slow), ["done"]);
-  assert.deepEqual(kinds(await inbox.run("q", messages("b"), effect)), ["duplicate"]);
+  assert.deepEqual(await effects(database), ["a", "b", "c"]);
+});
+
+test("a copy has failed when its other copy is still being handled after the longest time of a handler", async (t) => {
+  const setup = await besideSlowCopy(t, { idle_in_transaction_timeout: "2s" });
+  if (setup === undefined) return;
+  const { inbox, slow, end } = setup;
+  assert.deepEqual(kinds(await inbox.run("q", messages("b"), effect)), ["failed"]);
+  end();
+  assert.deepEqual(kinds(await slow), ["done"]);
 });
 
 test("a batch grows to its limit, and shrinks to what fits into a transaction's time", async (t) => {

@@ -39,6 +39,8 @@ export interface InboxOptions<Tables> {
 /** Between the end of a handler's time and the time at which the database ends its session. */
 const HANDLER_MARGIN_MS = 1_000;
 const FIRST_BATCH = 10;
+/** A message is tried again for so long when sessions are lost: a failover ends those of several attempts. */
+const LOST_SESSIONS_MS = 30_000;
 
 /** How a transaction ended for its messages. */
 type Attempt =
@@ -115,9 +117,19 @@ export function createInbox<Tables>(options: InboxOptions<Tables>): Inbox<Tables
     return false;
   }
 
+  const maxHandlerMs = limitsOf(db).idleInTransactionTimeoutMs - batchTimeMs - HANDLER_MARGIN_MS;
+  /** A message that cannot be recorded is tried again for so long: a handler may be at work on a copy. */
+  const recordMs = Number.isFinite(maxHandlerMs) ? maxHandlerMs : LOST_SESSIONS_MS;
+
+  /** How long a message is tried again from its first failure on, because its handler is not what failed. */
+  function retryMsOf({ recorded, error }: { readonly recorded: boolean; readonly error: unknown }): number {
+    if (!recorded) return recordMs;
+    return isLostSession(error) ? LOST_SESSIONS_MS : 0;
+  }
+
   return {
     batchSize,
-    maxHandlerMs: limitsOf(db).idleInTransactionTimeoutMs - batchTimeMs - HANDLER_MARGIN_MS,
+    maxHandlerMs,
 
     async ready(signal) {
       const backoff = createBackoff({ initialMs: 100, maxMs: 5_000 });
@@ -134,7 +146,12 @@ export function createInbox<Tables>(options: InboxOptions<Tables>): Inbox<Tables
       // After a failure, messages run alone up to here. It says only of one that was alone whose failure it is: a statement
       // fails also because of an earlier one whose error a handler has swallowed.
       let aloneUntil = 0;
-      let isSecondTry = false;
+      const backoff = createBackoff({ initialMs: 50, maxMs: 2_000 });
+      let failingSince: number | undefined;
+      const nextMessage = () => {
+        backoff.reset();
+        failingSince = undefined;
+      };
       while (results.length < keyed.length) {
         const from = results.length;
         const size = from < aloneUntil ? 1 : fitting;
@@ -142,7 +159,7 @@ export function createInbox<Tables>(options: InboxOptions<Tables>): Inbox<Tables
         const attempt = await together(queue, batch, work);
         if (attempt.kind === "committed") {
           results.push(...attempt.results);
-          isSecondTry = false;
+          nextMessage();
           if (attempt.results.length < batch.length) fitting = attempt.results.length;
           else if (size === fitting) fitting = Math.min(fitting * 2, batchSize);
           continue;
@@ -151,14 +168,23 @@ export function createInbox<Tables>(options: InboxOptions<Tables>): Inbox<Tables
         if (!recorded) recorder.reset();
         if (!(await (recorded ? probe(db) : isUsable()))) {
           while (results.length < keyed.length) results.push({ kind: "unavailable", error });
-        } else if (batch.length > 1) {
+          continue;
+        }
+        if (batch.length > 1) {
           aloneUntil = from + batch.length;
-        } else if (!isSecondTry && (!recorded || isLostSession(error))) {
-          // Not by what the handler did: a session was ended, or the layout of the tables has changed.
-          isSecondTry = true;
+          continue;
+        }
+        failingSince ??= performance.now();
+        if (performance.now() - failingSince < retryMsOf(attempt)) {
+          throttle.warn(
+            "again",
+            { err: error, queue },
+            "an event could not be recorded or its session was lost, retrying",
+          );
+          await sleep(backoff.next());
         } else {
           results.push({ kind: "failed", error });
-          isSecondTry = false;
+          nextMessage();
         }
       }
       return results;
