@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { CompiledQuery, type DatabaseConnection, type QueryExecutorProvider, sql } from "kysely";
 import pg from "pg";
-import { databaseForTest, postgresForTest } from "#shared/testing";
+import { databaseForTest, postgresForTest, silent } from "#shared/testing";
 import { createClaims } from "./claims.ts";
 import { outboxMigration } from "./migration.ts";
 import type { OutboxDatabase } from "./test-support.ts";
@@ -78,7 +78,7 @@ test("the cost of a claim depends on what it claims, and not on what waits, is d
       select e.*, ${state}, now() + interval '1 hour' from (${events(count, state)}) e`.execute(db);
 
   const counter = countPages(db);
-  const claims = createClaims(counter.db);
+  const claims = createClaims(counter.db, silent);
 
   /** Least pages of a claim, before and after the planner has statistics. */
   async function cost(): Promise<number> {

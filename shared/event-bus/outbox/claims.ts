@@ -1,6 +1,7 @@
 import type { QueryExecutorProvider } from "kysely";
+import type { Logger } from "#shared/logging";
 import { createShardHolding, type HeldShards, type ShardPick } from "./holding.ts";
-import { createMarks } from "./marks.ts";
+import { createMarks, incarnationOf, type Marks, scanStart } from "./marks.ts";
 import { type ClaimedRow, type OutboxRow, type Outcome, selectEvent, toOutboxRow } from "./rows.ts";
 import { createSettle } from "./settle.ts";
 import { SHARDS } from "./shard.ts";
@@ -33,8 +34,7 @@ export interface Claims {
   refresh(): Promise<void>;
   /** Forgets what is known of the database. To be called after an outage. */
   reset(): void;
-  /** For each shard, an id below which no event is left. */
-  readonly firstIds: readonly bigint[];
+  readonly marks: Pick<Marks, "firstIds" | "dueFromMs" | "incarnation">;
 }
 
 /** Maximum size of the bodies of a shard in a claim; a larger one is claimed alone. */
@@ -55,13 +55,15 @@ interface Picked {
   readonly due: boolean | null;
   readonly fresh: boolean | null;
   readonly beside_old: boolean;
+  readonly incarnation: string;
 }
 
-export function createClaims(db: QueryExecutorProvider): Claims {
+/** @param logger is told when the sequence of the outbox went back */
+export function createClaims(db: QueryExecutorProvider, logger: Pick<Logger, "error">): Claims {
   const tables = outboxTables(db);
   const { outbox, deferred, shards } = tables;
   const holding = createShardHolding(db, tables);
-  const marks = createMarks(tables);
+  const marks = createMarks(tables, logger);
   const settle = createSettle(tables);
   const refreshQuery = queryOn(db);
   /** Where the next pick begins, so that each shard has its turn. */
@@ -71,16 +73,16 @@ export function createClaims(db: QueryExecutorProvider): Claims {
 
   // `order by` names the index's columns, so that no other plan is tried.
   const select = `
-    select s.shard, m.first, s.first_id, s.lease is not null as leased, w.due, w.fresh, (
+    select s.shard, m.first, s.first_id, ${incarnationOf(tables)} as incarnation, s.lease is not null as leased, w.due, w.fresh, (
       select bool_or(x.lease_until > now() - interval '1 day') from ${shards} x
     ) as beside_old
     from ${shards} s
-    cross join lateral (select greatest(s.first_id, ($1::int8[])[s.shard + 1]) as first) m
+    ${scanStart(tables, ["$1", "$2", "$4"])}
     cross join lateral (select (
       select true from ${outbox} o where o.shard = s.shard and o.id >= m.first order by o.shard, o.id limit 1
     ) as fresh, (
       select true from ${deferred} d
-      where d.shard = s.shard and d.due >= to_timestamp($2::float8 / 1000) and d.due <= statement_timestamp()
+      where d.shard = s.shard and d.due >= m.due_from and d.due <= statement_timestamp()
       order by d.shard, d.due limit 1
     ) as due offset 0) w`;
   const halted = (table: string) => `case when ${table}.key <> '' then (
@@ -170,7 +172,8 @@ export function createClaims(db: QueryExecutorProvider): Claims {
   }
 
   /** Before the rows of a shard are fetched. */
-  async function noteHold({ shard, first, first_id, leased }: Picked, query: Query): Promise<void> {
+  async function noteHold({ shard, first, first_id, leased, incarnation }: Picked, query: Query): Promise<void> {
+    if (marks.incarnation !== "" && incarnation !== marks.incarnation) marks.reset();
     nextShard = (shard + 1) % SHARDS;
     // The earlier version's relay that held it has overrun its lease: what it still writes is to be refused.
     if (leased) await query(`update ${shards} set lease = null where shard = $1`, [shard]);
@@ -185,7 +188,7 @@ export function createClaims(db: QueryExecutorProvider): Claims {
         select,
         where: "(w.fresh or w.due)",
         orderBy: `(s.shard + ${SHARDS} - $3) % ${SHARDS}`,
-        parameters: [marks.firstIds.map(String), marks.dueFromMs, nextShard],
+        parameters: [marks.firstIds.map(String), marks.dueFromMs, nextShard, marks.incarnation],
       };
       let claimed = 0;
       const found = await holding.hold<Picked>(pick, MAX_SHARDS, leaseMs, async (held) => {
@@ -201,7 +204,7 @@ export function createClaims(db: QueryExecutorProvider): Claims {
     },
     refresh: () => marks.refresh(refreshQuery),
     reset: marks.reset,
-    firstIds: marks.firstIds,
+    marks,
   };
 }
 

@@ -3,6 +3,7 @@ import { describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { sql } from "kysely";
 import { type CallContext, runInCall, startTrace } from "#shared/call-context";
+import { tableOf } from "#shared/database";
 import { until } from "#shared/testing";
 import type { EventEnvelope } from "../envelope.ts";
 import { busUnavailable, refused, unroutable } from "../errors.ts";
@@ -252,6 +253,33 @@ for (const engine of Object.keys(engines)) {
       resolve();
       await slow;
       await until("the slow one to be published", () => bus.sent.length === 26);
+    });
+
+    test("publishes and counts what is added after the sequence went back, or the table was emptied", async (t) => {
+      const database = await openOn(engine, t);
+      if (database === undefined) return;
+      const { db } = database;
+      const bus = scriptedBus();
+      const first = outboxOn(t, database, bus);
+      const shards = tableOf(db, "outbox_shards");
+      await sql`update ${shards} set first_id = 1000`.execute(db);
+      await greet(first, db, "behind the mark", { key: "k" });
+      assert.equal((await first.state()).pending, 1);
+      first.start();
+      await until("the outbox to be empty", isEmpty(first));
+      await until("no mark to be left", async () => {
+        const { rows } = await sql`select from ${shards} where first_id > 0`.execute(db);
+        return rows.length === 0;
+      });
+      for (let n = 0; n < 20; n++) await greet(first, db, `n${n}`, { key: "k" });
+      await until("the outbox to be empty", isEmpty(first));
+      await delay(1_200);
+      // The idle relay's marks are in its memory now. No refresh comes between this and the next event.
+      await greet(first, db, "moves the marks", { key: "k" });
+      await until("the outbox to be empty", isEmpty(first));
+      await sql`truncate ${tableOf(db, "outbox")} restart identity`.execute(db);
+      for (let n = 0; n < 30; n++) await greet(first, db, `again ${n}`, { key: "k" });
+      await until("all to be published", () => bus.sent.length === 52);
     });
 
     test("a relay that has stalled loses its claim, and what it writes then is refused", async (t) => {

@@ -97,7 +97,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
     names: ["outbox", "outbox_shards.first_id", "outbox_deferred"],
     hint: "add outboxMigration to the migrations, or outboxUpgrade when an earlier outboxMigration has been applied",
   });
-  const claims = createClaims(options.db);
+  const claims = createClaims(options.db, logger);
   const relay = createRelay({ claims, bus, logger, lanes, batchSize, pollMs, leaseMs });
   const tables = outboxTables(options.db);
   const query = queryOn(options.db);
@@ -123,7 +123,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
     start: relay.start,
     stop: (signal) => relay.stop(signal),
     async state() {
-      return { ...(await readContents(query, tables, claims.firstIds)), ...relay.counts };
+      return { ...(await readContents(query, tables, claims.marks)), ...relay.counts };
     },
     ...createOperations(options.db),
   };

@@ -1,3 +1,4 @@
+import { type Marks, scanStart } from "./marks.ts";
 import type { OutboxTableNames, Query } from "./tables.ts";
 
 /** What is in an outbox. Each number is counted up to 10,000. */
@@ -16,20 +17,21 @@ export interface OutboxContents {
 
 const MAX_COUNT = 10_000;
 
-/** @param firstIds for each shard, an id below which no event is left: what was there need not be read */
+/** @param marks below which nothing need be read */
 export async function readContents(
   query: Query,
-  { outbox, deferred, shards }: OutboxTableNames,
-  firstIds: readonly bigint[],
+  tables: OutboxTableNames,
+  marks: Pick<Marks, "firstIds" | "dueFromMs" | "incarnation">,
 ): Promise<OutboxContents> {
   const counted = (where: string, orderBy: string) =>
     `(select count(*)::int4 from (select from ${deferred} where ${where} order by ${orderBy} limit ${MAX_COUNT}) d)`;
-  const first = "greatest(s.first_id, ($1::int8[])[s.shard + 1])";
+  const { outbox, deferred, shards } = tables;
+  const shardsFrom = `${shards} s ${scanStart(tables, ["$1", "$2", "$3"])}`;
   const [row] = await query<Omit<OutboxContents, "oldestMs"> & { behind: number; oldest_ms: number | null }>(
     `select
       (select count(*)::int4 from (
-        select from ${shards} s cross join lateral (
-          select from ${outbox} o where o.shard = s.shard and o.id >= ${first} order by o.shard, o.id limit ${MAX_COUNT}
+        select from ${shardsFrom} cross join lateral (
+          select from ${outbox} o where o.shard = s.shard and o.id >= m.first order by o.shard, o.id limit ${MAX_COUNT}
         ) o limit ${MAX_COUNT}
       ) o) as pending,
       ${counted("state = 'delayed'", "id")} as delayed,
@@ -39,13 +41,13 @@ export async function readContents(
       ${counted("state = 'failed'", "id")} + ${counted("state = 'behind'", "key, id")} as behind,
       ${counted("state = 'parked'", "id")} as parked,
       (select (extract(epoch from clock_timestamp() - min(time)) * 1000)::float8 from (
-        select o.time from ${shards} s cross join lateral (
-          select o.time from ${outbox} o where o.shard = s.shard and o.id >= ${first} order by o.shard, o.id limit 1
+        select o.time from ${shardsFrom} cross join lateral (
+          select o.time from ${outbox} o where o.shard = s.shard and o.id >= m.first order by o.shard, o.id limit 1
         ) o
         union all
         (select time from ${deferred} where state = 'failed' order by id limit ${MAX_COUNT})
       ) oldest) as oldest_ms`,
-    [firstIds.map(String)],
+    [marks.firstIds.map(String), marks.dueFromMs, marks.incarnation],
   );
   const { pending = 0, delayed = 0, failed = 0, parked = 0, behind = 0, oldest_ms = 0 } = row ?? {};
   const capped = (count: number) => Math.min(count, MAX_COUNT);
