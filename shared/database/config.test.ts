@@ -38,6 +38,8 @@ test("limits that contradict each other are refused, and a migration URL that is
   const faults = [
     ["idle_in_transaction_timeout", { statement_timeout: "60s" }],
     ["idle_in_transaction_timeout", { idle_in_transaction_timeout: "5s" }],
+    ["idle_in_transaction_timeout", { url: "postgres://h/d?statement_timeout=90s" }],
+    ["idle_in_transaction_timeout", { url: "postgres://h/d?idle_in_transaction_session_timeout=2000" }],
     ["migration_url", { migration_url: "postgres://h/d" }],
     ["migration_url", { url: "postgres://h/d", migration_url: "pglite:memory" }],
   ] as const;

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { duration, section } from "#shared/config";
+import { sessionSettings } from "./session-settings.ts";
 
 /**
  * The `database` section.
@@ -11,7 +12,8 @@ import { duration, section } from "#shared/config";
  * - `pool_size`: maximum number of connections to PostgreSQL, default 10. The embedded database has one session.
  * - `statement_timeout`: PostgreSQL ends a statement that runs longer, default 5s. The embedded database cannot.
  * - `idle_in_transaction_timeout`: PostgreSQL ends a session that is silent for longer inside a transaction, default 60s.
- *   It must be longer than `statement_timeout`, and longer than what a handler does between two statements.
+ *   It must be longer than `statement_timeout`, and longer than what a handler does between two statements. Both limits
+ *   give way to parameters of the URL: `statement_timeout`, `idle_in_transaction_session_timeout`, and those in `options`.
  * - `connect_timeout`: longest wait for a connection, new or from the pool, default 3s.
  * - `probe_interval`: time between two probes for an outage that no query has met, default 5s.
  */
@@ -30,8 +32,15 @@ export const databaseSection = section(
       fault("migration_url", "is for PostgreSQL: url names an embedded database");
     }
     if (statement_timeout === undefined || idle_in_transaction_timeout === undefined) return;
-    if (idle_in_transaction_timeout <= statement_timeout) {
-      fault("idle_in_transaction_timeout", "must be longer than statement_timeout");
+    const configured = {
+      statementTimeoutMs: statement_timeout,
+      idleInTransactionTimeoutMs: idle_in_transaction_timeout,
+    };
+    const isPostgresUrl = url !== undefined && postgresUrlFault(url) === undefined;
+    const limits = isPostgresUrl ? sessionSettings(configured, url, "public").limits : configured;
+    const { statementTimeoutMs, idleInTransactionTimeoutMs } = limits;
+    if (Number.isFinite(statementTimeoutMs) && idleInTransactionTimeoutMs <= statementTimeoutMs) {
+      fault("idle_in_transaction_timeout", "must be longer than statement_timeout (parameters of the url count)");
     }
   },
 );

@@ -97,6 +97,7 @@ function isReadTimeout(error: unknown): boolean {
 
 /** Asks the server to end the statement when it takes too long; it then fails like by `statement_timeout`. */
 async function cancelledAfter<T>(ms: number, client: pg.ClientBase, statement: Promise<T>): Promise<T> {
+  if (!Number.isFinite(ms)) return await statement;
   let cancelling: Promise<void> | undefined;
   const timer = setTimeout(() => {
     cancelling = requestCancel(client);

@@ -19,6 +19,8 @@ export interface PostgresOptions {
 const IDLE_CONNECTION_MS = 30_000;
 const CLOSE_TIMEOUT_MS = 5_000;
 const END_TIMEOUT_MS = 1_000;
+/** Maximum delay of a Node timer. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 const INSPECT = `
   select coalesce(current_setting('${MARKER}', true), '') as marker,
@@ -26,8 +28,10 @@ const INSPECT = `
 
 export function createPostgresEngine(options: PostgresOptions): Engine {
   const { config, schema, onTrouble } = options;
-  const { connectTimeoutMs, statementTimeoutMs } = config;
+  const { connectTimeoutMs } = config;
   const settings = sessionSettings(config, config.url, schema);
+  const { statementTimeoutMs } = settings.limits;
+  const queryTimeoutMs = statementTimeoutMs + connectTimeoutMs;
   const pooledSession: PooledSession = { settings: settings.local, statementTimeoutMs };
   /** Clients whose sessions lack the settings, because a pooler stands between. */
   const pooled = new WeakSet<pg.ClientBase>();
@@ -51,7 +55,7 @@ export function createPostgresEngine(options: PostgresOptions): Engine {
         ...connection,
         connectionString: settings.url,
         // On our side of the wire, for a server that has fallen silent: its own timeout always comes first.
-        query_timeout: statementTimeoutMs + connectTimeoutMs,
+        ...(queryTimeoutMs <= LONGEST_TIMER_MS && { query_timeout: queryTimeoutMs }),
         ...(sendsOptions && { options: settings.startup }),
       });
     }
@@ -173,7 +177,7 @@ export function createPostgresEngine(options: PostgresOptions): Engine {
 
   return {
     name: describePostgres(config.url),
-    limits: { statementTimeoutMs, idleInTransactionTimeoutMs: config.idleInTransactionTimeoutMs },
+    limits: settings.limits,
 
     createDialect: (_, admit) => dialectOver(() => lend(admit)),
 

@@ -3,7 +3,7 @@ import { type TestContext, test } from "node:test";
 import { sql } from "kysely";
 import pg from "pg";
 import { closeAfter, databaseForTest, pgbouncerForTest, postgresForTest } from "#shared/testing";
-import { schemaOf } from "./index.ts";
+import { limitsOf, schemaOf } from "./index.ts";
 import { sessionSettings } from "./session-settings.ts";
 
 const limits = { statementTimeoutMs: 5_000, idleInTransactionTimeoutMs: 60_000 };
@@ -28,6 +28,32 @@ test("settings of the URL are merged, whatever their form, and quoted for both w
   ]) {
     assert.ok(settings.local.includes(call), call);
   }
+});
+
+test("limits are those that count after the merge, in milliseconds", () => {
+  const limitsAt = (parameters: string) => sessionSettings(limits, `postgres://h/d?${parameters}`, "book").limits;
+  assert.deepEqual(limitsAt(""), limits);
+  assert.deepEqual(limitsAt("statement_timeout=20000&idle_in_transaction_session_timeout=2min"), {
+    statementTimeoutMs: 20_000,
+    idleInTransactionTimeoutMs: 120_000,
+  });
+  const options = encodeURIComponent("-c statement_timeout=1.5s --idle-in-transaction-session-timeout=0");
+  assert.deepEqual(limitsAt(`statement_timeout=9s&options=${options}`), {
+    statementTimeoutMs: 1_500,
+    idleInTransactionTimeoutMs: Number.POSITIVE_INFINITY,
+  });
+});
+
+test("a statement may take as long as the URL says, and handlers too", async (t) => {
+  const base = await postgresForTest(t);
+  if (base === undefined) return;
+  const url = new URL(base);
+  url.searchParams.set("statement_timeout", "20000");
+  url.searchParams.set("idle_in_transaction_session_timeout", "30s");
+  const settings = { statement_timeout: "100ms", connect_timeout: "500ms" };
+  const { db } = await databaseForTest<unknown>(t, { migrations: {}, url: url.href, settings });
+  await sql`select pg_sleep(1)`.execute(db);
+  assert.deepEqual(limitsOf(db), { statementTimeoutMs: 20_000, idleInTransactionTimeoutMs: 30_000 });
 });
 
 type Where = Record<string, (t: TestContext) => Promise<string | undefined>>;

@@ -1,4 +1,5 @@
 import type { DatabaseConfig } from "./config.ts";
+import type { DatabaseLimits } from "./origin.ts";
 
 /** What every session or transaction needs to be set, beside what the URL sets. */
 export interface SessionSettings {
@@ -8,7 +9,11 @@ export interface SessionSettings {
   readonly startup: string;
   /** The settings as a statement for the beginning of a transaction, where a pooler refuses or drops the startup's. */
   readonly local: string;
+  /** The time limits among the settings. */
+  readonly limits: DatabaseLimits;
 }
+
+type ConfiguredLimits = Pick<DatabaseConfig, "statementTimeoutMs" | "idleInTransactionTimeoutMs">;
 
 type Setting = readonly [name: string, value: string];
 
@@ -21,11 +26,7 @@ const URL_PARAMETERS = ["statement_timeout", "lock_timeout", "idle_in_transactio
  * Merges this module's settings with those of the URL: its `options` keep their effect, except on `search_path`, which
  * plain SQL of a service may rely on.
  */
-export function sessionSettings(
-  config: Pick<DatabaseConfig, "statementTimeoutMs" | "idleInTransactionTimeoutMs">,
-  configuredUrl: string,
-  schema: string,
-): SessionSettings {
+export function sessionSettings(config: ConfiguredLimits, configuredUrl: string, schema: string): SessionSettings {
   const defaults: Setting[] = [
     // A service's statements are short: to compile one costs more than to run it.
     ["jit", "off"],
@@ -42,7 +43,30 @@ export function sessionSettings(
   const startup = [...startupOptions([...defaults, ...parameters]), options, ...startupOptions(last)];
   const all = [...defaults, ...parameters, ...parseOptions(options), ...last];
   const calls = all.map(([name, value]) => `set_config(${quote(name)}, ${quote(value)}, true)`);
-  return { url, startup: startup.join(" "), local: `select ${calls.join(", ")}` };
+  const limits = {
+    statementTimeoutMs: lastLimit(all, "statement_timeout") ?? config.statementTimeoutMs,
+    idleInTransactionTimeoutMs:
+      lastLimit(all, "idle_in_transaction_session_timeout") ?? config.idleInTransactionTimeoutMs,
+  };
+  return { url, startup: startup.join(" "), local: `select ${calls.join(", ")}`, limits };
+}
+
+const MS_PER_UNIT: Readonly<Record<string, number>> = {
+  us: 0.001,
+  ms: 1,
+  s: 1_000,
+  min: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+};
+
+/** The limit that counts, in ms; Infinity for 0. Undefined for a value that PostgreSQL will refuse. */
+function lastLimit(settings: readonly Setting[], name: string): number | undefined {
+  const value = settings.findLast(([other]) => other.toLowerCase() === name)?.[1];
+  const [, amount, unit = "ms"] = /^\s*(\d+(?:\.\d*)?)\s*(us|ms|s|min|h|d)?\s*$/.exec(value ?? "") ?? [];
+  const ms = Math.round(Number(amount) * (MS_PER_UNIT[unit] ?? Number.NaN));
+  if (Number.isNaN(ms)) return undefined;
+  return ms === 0 ? Number.POSITIVE_INFINITY : ms;
 }
 
 function splitUrl(configured: string) {
