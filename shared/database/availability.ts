@@ -83,7 +83,7 @@ export function createAvailability(options: AvailabilityOptions): Availability {
     if (error instanceof MigrationWaiting) {
       const level = error.holdsUpOthers ? "warn" : "info";
       throttled[level](level, { reason }, "database migration waits");
-    } else if (!isOutage(error)) {
+    } else if (isNews && !isOutage(error)) {
       // It does not pass by itself, a faulty migration for example.
       logger.error({ err: error }, "database cannot be used");
     } else if (isNews) logger.warn({ err: error }, "database away, retrying");

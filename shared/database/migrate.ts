@@ -24,6 +24,8 @@ export interface MigrateOptions {
 /** One for all schemas of a database, so that services that share one do not trip over each other's DDL. */
 const MIGRATION_LOCK = 4_907_163_254_111n;
 
+const MAX_SESSIONS_NAMED = 3;
+
 const thisDatabase = sql`(select oid from pg_database where datname = current_database())`;
 
 /**
@@ -41,8 +43,8 @@ export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
     return await engine.inOwnTransaction((tx) => migrateIn(tx.withPlugin(origin), options), signal);
   } catch (error) {
     if (!isLockConflict(error)) throw error;
-    const holder = await engine.inOwnTransaction((tx) => oldestLockHolder(tx, schema), signal);
-    throw new MigrationWaiting(`migrations of ${schema} wait for a lock held by ${holder}`, true, error);
+    const holders = await engine.inOwnTransaction((tx) => oldestLockHolders(tx, schema), signal);
+    throw new MigrationWaiting(`migrations of ${schema} wait for a lock, which may be held by ${holders}`, true, error);
   }
 }
 
@@ -87,7 +89,7 @@ async function takeMigrationLock(tx: Kysely<unknown>): Promise<void> {
   const { rows } = await sql<{ taken: boolean }>`
     select pg_try_advisory_xact_lock(${sql.lit(MIGRATION_LOCK)}) as taken`.execute(tx);
   if (rows[0]?.taken === true) return;
-  const holder = await describeSession(
+  const holder = await describeSessions(
     tx,
     sql`
       select pid from pg_locks
@@ -97,9 +99,9 @@ async function takeMigrationLock(tx: Kysely<unknown>): Promise<void> {
   throw new MigrationWaiting(`another migration of this database runs, by ${holder}`, false);
 }
 
-/** Which session has held a lock on a table of the schema for the longest time. */
-function oldestLockHolder(tx: Kysely<unknown>, schema: string): Promise<string> {
-  return describeSession(
+/** Sessions with locks on tables of the schema. PostgreSQL does not tell afterwards which of them was in the way. */
+function oldestLockHolders(tx: Kysely<unknown>, schema: string): Promise<string> {
+  return describeSessions(
     tx,
     sql`
       select l.pid from pg_locks l
@@ -110,17 +112,16 @@ function oldestLockHolder(tx: Kysely<unknown>, schema: string): Promise<string> 
   );
 }
 
-/** Describes the session with the oldest transaction among those of the given process ids. */
-async function describeSession(tx: Kysely<unknown>, pids: ReturnType<typeof sql>): Promise<string> {
+/** Describes the sessions with the oldest transactions among those of the given process ids. */
+async function describeSessions(tx: Kysely<unknown>, pids: ReturnType<typeof sql>): Promise<string> {
   const { rows } = await sql<{ pid: number; name: string; state: string }>`
     select pid, coalesce(nullif(application_name, ''), usename, backend_type) as name, coalesce(state, 'active') as state
     from pg_stat_activity
     where pid <> pg_backend_pid() and pid in (${pids})
-    order by xact_start limit 1`.execute(tx);
-  const [session] = rows;
-  return session === undefined
-    ? "another session"
-    : `the session with pid ${session.pid} (${session.name}, ${session.state})`;
+    order by xact_start limit ${sql.lit(MAX_SESSIONS_NAMED)}`.execute(tx);
+  if (rows.length === 0) return "another session";
+  const named = rows.map(({ pid, name, state }) => `the session with pid ${pid} (${name}, ${state})`);
+  return named.join(" or ");
 }
 
 /** The names of the migrations applied so far; undefined before the first. */
