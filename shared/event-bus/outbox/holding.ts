@@ -64,7 +64,9 @@ function holdingByRowLock(db: QueryExecutorProvider, { shards }: OutboxTableName
         return rows;
       };
       try {
-        await query(`begin isolation level read committed read write; ${settings}`);
+        await query("begin isolation level read committed read write");
+        // On its own: behind a pooler, `begin` is followed by the settings of the session, which would win.
+        await query(settings);
         const result = await work(query);
         await query("commit");
         return result;
