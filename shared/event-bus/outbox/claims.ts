@@ -191,7 +191,7 @@ export function createClaims(db: QueryExecutorProvider, logger: Pick<Logger, "er
         parameters: [marks.firstIds.map(String), marks.dueFromMs, nextShard, marks.incarnation],
       };
       let claimed = 0;
-      const found = await holding.hold<Picked>(pick, MAX_SHARDS, leaseMs, async (held) => {
+      const found = await holding.hold<Picked>(pick, Math.min(MAX_SHARDS, limit), leaseMs, async (held) => {
         const rows: OutboxRow[] = [];
         for (const picked of held.picked) {
           await noteHold(picked, held.query);

@@ -4,6 +4,7 @@ import { bounded, createBackoff, sleep } from "#shared/timing";
 import type { EventBus } from "../bus.ts";
 import { createBatch } from "./batch.ts";
 import type { Claim, Claims } from "./claims.ts";
+import { createOutage } from "./outage.ts";
 import type { Outcome } from "./rows.ts";
 import { SHARDS } from "./shard.ts";
 import { createWakeUp } from "./wake-up.ts";
@@ -41,8 +42,8 @@ const STOP_MS = 5_000;
 const ROUND_MS = 1_000;
 /** After this time a claim takes no further events, so that its outcomes are committed. */
 const MAX_CLAIM_MS = 10_000;
-/** Claims that are slow at a time without taking a lane from the others. Each holds a connection. */
-const MAX_SLOW = 2;
+/** Lanes at a time besides the others, in place of those whose claims are slow. Each holds a connection. */
+const MAX_EXTRA_LANES = 2;
 const REFRESH_MS = 1_000;
 const IDLE_REFRESH_MS = 30_000;
 
@@ -53,11 +54,12 @@ export function createRelay(options: RelayOptions): Relay {
   /** Ends what is being published. */
   const hurry = new AbortController();
   const wakeUp = createWakeUp(stopping.signal);
+  const outage = createOutage(stopping.signal);
   const counts = { published: 0, failedAttempts: 0 };
   const running = new Set<Promise<void>>();
   let started = false;
   let stopped: Promise<void> | undefined;
-  let slow = 0;
+  let extraLanes = 0;
   let refreshedAt = Number.NEGATIVE_INFINITY;
   let passed = true;
 
@@ -66,20 +68,24 @@ export function createRelay(options: RelayOptions): Relay {
     const backoff = createBackoff({ initialMs: FIRST_PAUSE_MS, maxMs: MAX_PAUSE_MS });
     /** Claims in a row without an event that may be published. */
     let fruitless = 0;
+    const lane = {};
     while (!stopping.signal.aborted && goesOn()) {
       try {
+        await outage.enter(lane);
+        if (stopping.signal.aborted) return;
         await refreshWhenDue();
-        let outage: unknown;
-        const claimed = await claims.claim(batchSize, leaseMs, async (claim) => {
-          outage = await publish(claim);
+        const limit = outage.isOn ? 1 : batchSize;
+        let away: unknown;
+        const claimed = await claims.claim(limit, leaseMs, async (claim) => {
+          away = await publish(claim, limit);
         });
         fruitless = claimed === 0 ? fruitless + 1 : 0;
         if (claimed === undefined || fruitless === SHARDS) {
           fruitless = 0;
-          await wakeUp.wait(polls ? pollMs * (1 - Math.random() / 5) : undefined);
-        } else if (outage === undefined) backoff.reset();
+          await wakeUp.wait(polls || outage.isOn ? pollMs * (1 - Math.random() / 5) : undefined);
+        } else if (away === undefined) backoff.reset();
         else {
-          log.warn("bus away", { err: outage }, "events wait in the outbox for the broker");
+          log.warn("bus away", { err: away }, "events wait in the outbox for the broker");
           await sleep(backoff.next(), stopping.signal);
         }
       } catch (err) {
@@ -102,13 +108,20 @@ export function createRelay(options: RelayOptions): Relay {
     await claims.refresh();
   }
 
-  function startLane(polls: boolean, goesOn: () => boolean): void {
+  function startLane(polls: boolean, goesOn: () => boolean): Promise<void> {
     const lane = runLane(polls, goesOn).finally(() => running.delete(lane));
     running.add(lane);
+    return lane;
+  }
+
+  /** Takes the place of a lane as long as that one's claim is slow. */
+  function startExtraLane(goesOn: () => boolean): void {
+    extraLanes++;
+    void startLane(true, () => goesOn() && !outage.isOn).finally(() => extraLanes--);
   }
 
   /** @returns why the bus could not be reached, if it could not */
-  async function publish(claim: Claim): Promise<unknown> {
+  async function publish(claim: Claim, limit: number): Promise<unknown> {
     // There may be more than this claim, for another lane.
     wakeUp.nudge();
     passed = true;
@@ -121,6 +134,7 @@ export function createRelay(options: RelayOptions): Relay {
       () => isHeld() && !stopping.signal.aborted,
       AbortSignal.any([lost.signal, hurry.signal]),
     );
+    let confirmed = false;
     let addsLane = false;
 
     /** Extends the claim by what any statement in it does. */
@@ -136,20 +150,23 @@ export function createRelay(options: RelayOptions): Relay {
       for (;;) {
         const { kind } = await bounded(batch.done(), Math.min(ROUND_MS, leaseMs / 3));
         const outcomes = batch.drain();
+        confirmed ||= outcomes.some(isResponse);
+        if (batch.outage !== undefined) outage.begin();
+        else if (outcomes.some(isResponse)) outage.end();
         if (kind !== "overran") {
           await settle(claim, outcomes);
           return batch.outage;
         }
         await holding(outcomes.length === 0 ? claim.keepAlive() : settle(claim, outcomes));
         const age = performance.now() - began;
-        if (age < ROUND_MS || age > MAX_CLAIM_MS || batch.outage !== undefined || stopping.signal.aborted) continue;
-        if (!addsLane && slow < MAX_SLOW) {
+        if (age < ROUND_MS || age > MAX_CLAIM_MS || outage.isOn || stopping.signal.aborted) continue;
+        // As long as nothing is confirmed, the broker may be away.
+        if (confirmed && !addsLane && extraLanes < MAX_EXTRA_LANES) {
           addsLane = true;
-          slow++;
-          startLane(true, () => addsLane);
+          startExtraLane(() => addsLane);
         }
         const { unsettled } = batch;
-        const room = batchSize - unsettled.length;
+        const room = limit - unsettled.length;
         if (room > 0) batch.add(await holding(claim.more(room, unsettled)));
       }
     } catch (error) {
@@ -158,7 +175,6 @@ export function createRelay(options: RelayOptions): Relay {
       log.warn("claim lost", fields, "a claim of the outbox is lost: what it has published is published again");
       throw error;
     } finally {
-      if (addsLane) slow--;
       addsLane = false;
     }
   }
@@ -201,7 +217,7 @@ export function createRelay(options: RelayOptions): Relay {
     start() {
       if (started) return;
       started = true;
-      for (let lane = 0; lane < lanes; lane++) startLane(lane === 0, () => true);
+      for (let lane = 0; lane < lanes; lane++) void startLane(lane === 0, () => true);
     },
     nudge: () => wakeUp.nudge(),
     stop(signal) {
@@ -210,4 +226,9 @@ export function createRelay(options: RelayOptions): Relay {
     },
     counts,
   };
+}
+
+/** Whether the broker is there, as the outcome shows. */
+function isResponse({ kind }: Outcome): boolean {
+  return kind === "published" || kind === "failed";
 }
