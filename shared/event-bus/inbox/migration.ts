@@ -1,7 +1,7 @@
 import { type Kysely, sql } from "kysely";
 import { type Migration, tableOf } from "#shared/database";
 import { partitionName } from "./partitions.ts";
-import { hasV1 } from "./v1.ts";
+import { dropV1, hasV1 } from "./v1.ts";
 
 /** Tables of the inbox, for a service's own migrations: `"003_inbox": inboxMigration`. */
 export const inboxMigration: Migration = { up: createTables };
@@ -26,11 +26,13 @@ export const inboxUpgrade: Migration = {
 
 /**
  * Drops the table of the first version and `inbox_v1_known`. For the release after the one that brought `inboxUpgrade`, once that has run for as
- * long as the inbox's window: what replicas of the first version have handled is forgotten.
+ * long as the inbox's window: what replicas of the first version have handled is forgotten. Does not wait for transactions
+ * of running replicas: while one uses the tables, replicas stop using them, and drop them later in the background.
  */
 export const inboxRetireV1: Migration = {
   async up(db) {
-    await sql`drop table if exists ${tableOf(db, "inbox")}, ${tableOf(db, "inbox_v1_known")}`.execute(db);
+    await sql`update ${tableOf(db, "inbox_partitions")} set v1_retired = true`.execute(db);
+    await dropV1(db);
   },
 };
 
@@ -47,7 +49,8 @@ async function createTables(db: Kysely<unknown>): Promise<void> {
       first int4 not null,
       last int4 not null,
       overlapping bool not null,
-      opened_at timestamptz[] not null
+      opened_at timestamptz[] not null,
+      v1_retired bool not null default false
     )`.execute(db);
   await sql`
     insert into ${partitions} (first, last, overlapping, opened_at) values (1, 1, false, array[now()])

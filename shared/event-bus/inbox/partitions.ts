@@ -21,8 +21,10 @@ export interface Layout {
   readonly last: number;
   /** Whether new keys go to the last two partitions. */
   readonly overlapping: boolean;
-  /** Whether the table of the inbox's first version is there (v1.ts). */
+  /** Whether the table of the inbox's first version is there and used (v1.ts). */
   readonly v1: boolean;
+  /** Whether `inboxRetireV1` has run. */
+  readonly retired: boolean;
 }
 
 /** Name of a partition, without the schema. */
@@ -33,7 +35,8 @@ export function partitionName(number: number): string {
 /** @throws Error when the table has no row */
 export async function readLayout(db: QueryExecutorProvider): Promise<Layout> {
   const { rows } = await sql<Layout>`
-    select first, last, overlapping, to_regclass(${`"${schemaOf(db)}".inbox`}::text) is not null as v1
+    select first, last, overlapping, v1_retired as retired,
+      not v1_retired and to_regclass(${`"${schemaOf(db)}".inbox`}::text) is not null as v1
     from ${tableOf(db, "inbox_partitions")}`.execute(db);
   const [layout] = rows;
   if (layout === undefined) throw new Error(`${schemaOf(db)}.inbox_partitions has no row: run inboxUpgrade again`);
@@ -55,12 +58,13 @@ interface FreshRow {
 }
 
 export function statementsFor(schema: string, layout: Layout): PartitionStatements {
-  const { first, last, overlapping } = layout;
+  const { first, last, overlapping, retired } = layout;
   const name = (number: number) => `"${schema}".${partitionName(number)}`;
   const given = "$1::text::uuid[]";
   const target = overlapping ? last - 1 : last;
   const isCurrent = `(
-    select first = ${first} and last = ${last} and overlapping = ${overlapping} from "${schema}".inbox_partitions)`;
+    select first = ${first} and last = ${last} and overlapping = ${overlapping} and v1_retired = ${retired}
+    from "${schema}".inbox_partitions)`;
   const older = Array.from(
     { length: target - first },
     (_, i) => `select key from ${name(first + i)} where key = any(${given})`,

@@ -2,8 +2,8 @@ import { type Kysely, type QueryExecutorProvider, sql } from "kysely";
 import { isOutage, schemaOf, tableOf } from "#shared/database";
 import { createLogThrottle, type Logger } from "#shared/logging";
 import { sleep } from "#shared/timing";
-import { partitionName } from "./partitions.ts";
-import { hasV1, pruneV1 } from "./v1.ts";
+import { partitionName, readLayout } from "./partitions.ts";
+import { dropV1, hasV1, pruneV1 } from "./v1.ts";
 
 /** Opens and drops partitions, in the background. */
 export interface Upkeep {
@@ -45,7 +45,9 @@ export function createUpkeep<Tables>(options: UpkeepOptions<Tables>): Upkeep {
     do {
       try {
         await tendPartitions(db, windowMs);
-        while (!stopping.signal.aborted && (await hasV1(db)) && (await pruneV1(db, windowMs)));
+        if (!(await hasV1(db))) continue;
+        if ((await readLayout(db)).retired) await dropV1(db);
+        else while (!stopping.signal.aborted && (await pruneV1(db, windowMs)));
       } catch (err) {
         // Nothing depends on its being in time: keys go to the newest partition that there is.
         if (!isOutage(err))

@@ -155,6 +155,34 @@ test("the first version's table can be dropped while replicas run", async (t) =>
   assert.deepEqual(kinds(again), [...Array(20).fill("duplicate"), "done"]);
 });
 
+test("the first version's table is retired beside a handler that runs for long, and dropped after it", async (t) => {
+  const database = await open(t);
+  if (database === undefined) return;
+  const inbox = createInbox<Tables>({ db: database.db, logger: silent, windowMs: 60_000 });
+  t.after(() => inbox.stop());
+  const retire = () =>
+    database.db.transaction().execute(async (tx) => {
+      await sql`set local lock_timeout = '200ms'`.execute(tx);
+      await inboxRetireV1.up(tx);
+    });
+  const hasTable = async () => {
+    const { rows } = await sql<{ found: boolean }>`select to_regclass('inbox') is not null as found`.execute(
+      database.db,
+    );
+    return rows[0]?.found;
+  };
+  const [long, next] = [randomUUID(), randomUUID()];
+  await inbox.run("q", messages(long), async () => {
+    await retire();
+    assert.deepEqual(kinds(await inboxOn(database).run("q", messages(next), effect)), ["done"]);
+    assert.deepEqual(kinds(await inbox.run("q", messages(next), effect)), ["duplicate"]);
+    assert.equal(await hasTable(), true);
+  });
+  inbox.start();
+  await until("the table to be dropped", async () => (await hasTable()) === false);
+  assert.deepEqual(kinds(await inboxOn(database).run("q", messages(long), effect)), ["duplicate"]);
+});
+
 test("ids of the first version's table are deleted once they are older than the window", async (t) => {
   const database = await open(t);
   if (database === undefined) return;

@@ -65,6 +65,18 @@ export async function forgetV1(tx: QueryExecutorProvider, queue: string, ids: re
   }
 }
 
+/** Drops the tables, unless they are gone or a transaction uses them. */
+export async function dropV1(db: QueryExecutorProvider): Promise<void> {
+  const inbox = tableOf(db, "inbox");
+  // Never waits: all transactions that come after a waiting lock would wait too.
+  await sql`
+    do $$ begin
+      lock table ${inbox} in access exclusive mode nowait;
+      drop table if exists ${inbox}, ${tableOf(db, "inbox_v1_known")};
+    exception when lock_not_available or undefined_table then null;
+    end $$`.execute(db);
+}
+
 /** Deletes some of the ids that are older than the window; whether there may be more. */
 export async function pruneV1(db: QueryExecutorProvider, windowMs: number): Promise<boolean> {
   const inbox = tableOf(db, "inbox");
