@@ -82,8 +82,8 @@ async function addDeferred(db: Kysely<unknown>): Promise<void> {
     create index if not exists outbox_deferred_behind_idx on outbox_deferred (key, id) where state = 'behind'`.execute(
     db,
   );
-  await sql`
-    create index if not exists outbox_deferred_parked_idx on outbox_deferred (id) where state = 'parked'`.execute(db);
+  // For lists and counts of one state.
+  await sql`create index if not exists outbox_deferred_state_idx on outbox_deferred (state, id)`.execute(db);
   await vacuumOften(db, "outbox_deferred");
 }
 

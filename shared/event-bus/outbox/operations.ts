@@ -104,14 +104,17 @@ export function createOperations(db: QueryExecutorProvider): OutboxOperations {
 
   return {
     async list({ state, limit = LIST_LIMIT, after = 0n } = {}) {
-      const rows = await query<ListRow>(
-        `select * from (
-          (${pending(NO_BODY)} where o.id > $1::int8 and $2 in ('', 'pending') order by o.id limit $3::int4)
-          union all
-          (${others(NO_BODY)} where o.id > $1::int8 and $2 in ('', o.state) order by o.id limit $3::int4)
-        ) e order by id limit $3::int4`,
-        [String(after), state ?? "", limit],
-      );
+      const ofPending = `(${pending(NO_BODY)} where o.id > $1::int8 order by o.id limit $2::int4)`;
+      const ofOthers =
+        state === undefined
+          ? `(${others(NO_BODY)} where o.id > $1::int8 order by o.id limit $2::int4)`
+          : `(${others(NO_BODY)} where o.state = $3 and o.id > $1::int8 order by o.state, o.id limit $2::int4)`;
+      const parts = state === undefined ? [ofPending, ofOthers] : [state === "pending" ? ofPending : ofOthers];
+      const rows = await query<ListRow>(`select * from (${parts.join(" union all ")}) e order by id limit $2::int4`, [
+        String(after),
+        limit,
+        ...(state === undefined || state === "pending" ? [] : [state]),
+      ]);
       return rows.map(toEvent);
     },
 

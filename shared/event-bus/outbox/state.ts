@@ -34,18 +34,18 @@ export async function readContents(
           select from ${outbox} o where o.shard = s.shard and o.id >= m.first order by o.shard, o.id limit ${MAX_COUNT}
         ) o limit ${MAX_COUNT}
       ) o) as pending,
-      ${counted("state = 'delayed'", "id")} as delayed,
-      ${counted("state = 'failed'", "id")} + (
+      ${counted("state = 'delayed'", "state, id")} as delayed,
+      ${counted("state = 'failed'", "state, id")} + (
         select count(*)::int4 from (select from ${outbox} where not_before is not null limit ${MAX_COUNT}) o
       ) as failed,
-      ${counted("state = 'failed'", "id")} + ${counted("state = 'behind'", "key, id")} as behind,
-      ${counted("state = 'parked'", "id")} as parked,
+      ${counted("state = 'failed'", "state, id")} + ${counted("state = 'behind'", "key, id")} as behind,
+      ${counted("state = 'parked'", "state, id")} as parked,
       (select (extract(epoch from clock_timestamp() - min(time)) * 1000)::float8 from (
         select o.time from ${shardsFrom} cross join lateral (
           select o.time from ${outbox} o where o.shard = s.shard and o.id >= m.first order by o.shard, o.id limit 1
         ) o
         union all
-        (select time from ${deferred} where state = 'failed' order by id limit ${MAX_COUNT})
+        (select time from ${deferred} where state = 'failed' order by state, id limit ${MAX_COUNT})
       ) oldest) as oldest_ms`,
     [marks.firstIds.map(String), marks.dueFromMs, marks.incarnation],
   );
