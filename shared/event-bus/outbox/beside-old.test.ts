@@ -9,9 +9,9 @@ import { createDatabase } from "#shared/database";
 import { createReadiness } from "#shared/lifecycle";
 import { databaseConfig, databaseForTest, postgresForTest, silent, until } from "#shared/testing";
 import { refused } from "../errors.ts";
-import { firstOutboxMigration, startFirstRelay } from "./first-version.ts";
 import { outboxMigration, outboxUpgrade } from "./migration.ts";
 import { shardOf } from "./shard.ts";
+import { firstOutboxMigration, startFirstRelay } from "./test-support/first-version.ts";
 import { greet, isEmpty, nameOf, type OutboxDatabase, outboxOn, scriptedBus } from "./test-support.ts";
 
 const upgraded = { "001_outbox": firstOutboxMigration, "002_outbox_upgrade": outboxUpgrade };

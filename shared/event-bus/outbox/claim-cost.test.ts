@@ -7,7 +7,7 @@ import { createClaims } from "./claims.ts";
 import { outboxMigration } from "./migration.ts";
 import type { OutboxDatabase } from "./test-support.ts";
 
-/** Rows that wait, and rows that are dead. `OUTBOX_ROWS=1500000` is the size of a bad day, and takes a minute. */
+/** Rows that wait, and rows that are dead. `OUTBOX_ROWS=1500000` is the size of a bad day, and takes half a minute: see .ci/run. */
 const ROWS = Number(process.env["OUTBOX_ROWS"] ?? 200_000);
 /** Divides evenly into the shards of a claim. */
 const BATCH = 96;

@@ -2,9 +2,10 @@
 import { randomUUID } from "node:crypto";
 import { type QueryExecutorProvider, sql } from "kysely";
 import type { Migration } from "#shared/database";
-import type { EventBus } from "../bus.ts";
-import type { EventEnvelope } from "../envelope.ts";
-import { SHARDS } from "./shard.ts";
+import type { OutboxOptions } from "../outbox.ts";
+import { SHARDS } from "../shard.ts";
+
+type Bus = OutboxOptions["bus"];
 
 export const firstOutboxMigration: Migration = {
   async up(db) {
@@ -57,7 +58,7 @@ interface Claim {
 interface OutboxRow {
   readonly id: bigint;
   readonly attempts: number;
-  readonly envelope: EventEnvelope;
+  readonly envelope: Parameters<Bus["send"]>[0];
 }
 
 /** What became of a claim's rows. Those in neither list stay as they are. */
@@ -181,7 +182,7 @@ function toOutboxRow(row: Row): OutboxRow {
 }
 
 /** Publishes until it is stopped, as the first version does: each key in order, and with a lease of 15 s. */
-export function startFirstRelay(db: QueryExecutorProvider, bus: Pick<EventBus, "send">): { stop(): Promise<void> } {
+export function startFirstRelay(db: QueryExecutorProvider, bus: Bus): { stop(): Promise<void> } {
   const claims = createClaims(db);
   let stopped = false;
   const running = run();
