@@ -84,7 +84,8 @@ export function createOrderApp(config: OrderConfig, overrides: OrderAppOverrides
     ...(broker === undefined ? {} : { broker }),
   });
   const outbox = createOutbox({ db, bus, config: config.rabbitmq, source, logger });
-  const inbox = createInbox<OrderTables>({ db, logger, config: config.rabbitmq });
+  // Alone: timeouts have no key, so two batches could lock the same orders in opposite order.
+  const inbox = createInbox<OrderTables>({ db, logger, config: config.rabbitmq, batchSize: 1 });
   const events = orderEvents({ outbox, orderTimeoutMs: config.orderTimeoutMs });
   const changes = createOrderChanges();
   const orders = createOrders({

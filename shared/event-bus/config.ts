@@ -46,7 +46,7 @@ export const rabbitmqSection = section(
     connect_timeout: duration("5s", { min: "10ms" }),
     /** Interval of heartbeats, in whole seconds. A connection that is silent for twice as long is closed. */
     heartbeat: duration("10s", { min: "1s", max: "1h" }),
-    /** Maximum time for the broker's confirmation; for a large event, since the connection last made progress. */
+    /** Maximum time for the broker's confirmation, and as much again for each MiB that is to be confirmed. */
     publish_timeout: duration("5s", { min: "10ms" }),
     /** Maximum number of messages that a consumer has in memory. */
     prefetch: z.int().min(1).max(65_535).default(200),

@@ -42,6 +42,7 @@ export { createOperations as createOutboxOperations } from "./outbox/operations.
 export { ATTRIBUTES, fromAmqp, HEADERS } from "./rabbitmq/amqp-message.ts";
 export { createClient } from "./rabbitmq/client-workarounds.ts";
 export { type BrokerConnection, codeOf } from "./rabbitmq/connection.ts";
+export { deathsOf, originOf } from "./rabbitmq/origin.ts";
 export { createPublisher } from "./rabbitmq/publisher.ts";
 export { readdressed } from "./rabbitmq/readdressed.ts";
 export { deadLetterQueueOf, type Topology, topologyOf } from "./rabbitmq/topology.ts";

@@ -1,5 +1,5 @@
 import type { AsyncMessage } from "rabbitmq-client";
-import { ATTRIBUTES, fromAmqp, HEADERS, readdressed } from "#shared/event-bus";
+import { ATTRIBUTES, deathsOf, fromAmqp, HEADERS, originOf, readdressed } from "#shared/event-bus";
 
 /** A message in a dead-letter queue. What it does not say of itself is empty, or null. */
 export interface DeadLetter {
@@ -27,15 +27,6 @@ export interface DeadLetter {
   readonly key: string;
 }
 
-/** An entry of the `x-death` header: RabbitMQ's record of dead-lettering, the latest first. */
-interface Death {
-  readonly reason?: unknown;
-  readonly count?: unknown;
-  readonly time?: unknown;
-  readonly exchange?: unknown;
-  readonly "routing-keys"?: unknown;
-}
-
 /**
  * A consumer strips `x-death` from what it makes a dead letter, and RabbitMQ keeps the headers that there are: where both
  * have left their word, RabbitMQ's is the later one.
@@ -43,7 +34,7 @@ interface Death {
 export function deadLetterOf(message: AsyncMessage): DeadLetter {
   const headers = headersOf(message);
   const { envelope, attempt } = fromAmqp(message);
-  const death = deathsOf(headers)[0];
+  const death = deathsOf(message)[0];
   const origin = originOf(message);
   const ours = headers[HEADERS.deadReason] !== undefined;
   const deadAt = death === undefined ? Date.parse(text(headers[HEADERS.deadAt])) : Number(death.time) * 1_000;
@@ -82,30 +73,14 @@ export function redriven(message: AsyncMessage, queue: string): ReturnType<typeo
 const OF_A_FAILURE: ReadonlySet<string> = new Set([
   HEADERS.attempt,
   HEADERS.postponed,
+  HEADERS.unknownRounds,
   HEADERS.deadReason,
   HEADERS.deadError,
   HEADERS.deadAt,
 ]);
 
-/** Our headers name it from the first failure on; what never came so far has it in its oldest death. */
-function originOf(message: AsyncMessage): { readonly exchange: string; readonly routingKey: string } {
-  const headers = headersOf(message);
-  if (HEADERS.originRoutingKey in headers) {
-    return { exchange: text(headers[HEADERS.originExchange]), routingKey: text(headers[HEADERS.originRoutingKey]) };
-  }
-  const first = deathsOf(headers).at(-1);
-  if (first === undefined) return { exchange: message.exchange, routingKey: message.routingKey };
-  const [routingKey] = Array.isArray(first["routing-keys"]) ? (first["routing-keys"] as readonly unknown[]) : [];
-  return { exchange: text(first.exchange), routingKey: text(routingKey) };
-}
-
 function headersOf({ headers }: AsyncMessage): Readonly<Record<string, unknown>> {
   return headers ?? {};
-}
-
-function deathsOf(headers: Readonly<Record<string, unknown>>): readonly Death[] {
-  const deaths = headers["x-death"];
-  return Array.isArray(deaths) ? (deaths as readonly Death[]) : [];
 }
 
 function text(value: unknown): string {

@@ -66,7 +66,8 @@ export function defineConsumer<Events extends readonly DescMessage[], Extra exte
     decide: createDecide({
       delaysMs: retryDelaysMs,
       peerOutageMs: config.retry.peerOutageMs,
-      ignoreUnknown: config.ignoreUnknown,
+      // An ephemeral queue keeps no dead letters, and has no other version.
+      ignoreUnknown: config.ignoreUnknown || ephemeral,
       handledRoutingKeys: new Set(types.map(({ routingKey }) => routingKey)),
     }),
   };

@@ -19,7 +19,7 @@ function decider(changes: Partial<DispositionOptions> = {}) {
   });
 }
 
-function received(attempt = 1, postponed = 0, routingKey = "order.gone"): Received {
+function received(attempt = 1, postponed = 0, unknownRounds = 0, routingKey = "order.gone"): Received {
   const envelope = {
     id: "1",
     type: "t",
@@ -32,13 +32,13 @@ function received(attempt = 1, postponed = 0, routingKey = "order.gone"): Receiv
     body: new Uint8Array(),
     context: {},
   };
-  return { envelope, attempt, postponed };
+  return { envelope, attempt, postponed, unknownRounds };
 }
 
 test("an attempt that fails is followed by the next, after its delay, and the last one by a dead letter", () => {
   const decide = decider();
   const failed = { kind: "failed", error: failure } as const;
-  const retry = { kind: "retry", postponed: 3, costsAttempt: true, error: failure };
+  const retry = { kind: "retry", postponed: 3, unknownRounds: 0, costsAttempt: true, error: failure };
   assert.deepEqual(decide(received(1, 3), failed), { ...retry, delayMs: 10, attempt: 2 });
   assert.deepEqual(decide(received(2, 3), failed), { ...retry, delayMs: 20, attempt: 3 });
   assert.deepEqual(decide(received(3, 3), failed), {
@@ -74,9 +74,10 @@ test("an unknown type goes round once for each delay, and is a dead letter then"
   const decide = decider();
   const unknown = { kind: "unknown", type: "t" } as const;
   const first = decide(received(), unknown);
-  assert.ok(first.kind === "retry" && first.postponed === 1 && first.attempt === 1);
-  assert.equal(decide(received(1, 1), unknown).kind, "retry");
-  const last = decide(received(1, 2), unknown);
+  assert.ok(first.kind === "retry" && first.unknownRounds === 1 && first.attempt === 1 && first.postponed === 0);
+  // What a peer's outage has cost before does not count.
+  assert.equal(decide(received(1, 9, 1), unknown).kind, "retry");
+  const last = decide(received(1, 0, 2), unknown);
   assert.ok(last.kind === "dead-letter" && last.reason === "unknown_type");
 });
 
@@ -84,8 +85,8 @@ test("an unknown type is ignored only if that is configured, no handler's key ma
   const unknown = { kind: "unknown", type: "t" } as const;
   const decide = decider({ ignoreUnknown: true });
   assert.deepEqual(decide(received(), unknown), { kind: "ignore", type: "t" });
-  assert.equal(decide(received(1, 1), unknown).kind, "retry");
-  assert.equal(decide(received(1, 0, "order.placed"), unknown).kind, "retry");
+  assert.equal(decide(received(1, 0, 1), unknown).kind, "retry");
+  assert.equal(decide(received(1, 0, 0, "order.placed"), unknown).kind, "retry");
 });
 
 test("a rejected or unreadable event is a dead letter at once; an outage of the guard gives the message back", () => {

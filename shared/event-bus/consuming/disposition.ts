@@ -22,6 +22,7 @@ export type Disposition =
       readonly delayMs: number;
       readonly attempt: number;
       readonly postponed: number;
+      readonly unknownRounds: number;
       readonly costsAttempt: boolean;
       readonly error: unknown;
     }
@@ -47,11 +48,6 @@ export function createDecide(options: DispositionOptions): Decide {
   /** The delay of the nth postponement: the last one again and again. */
   const delayOf = (n: number): number => delaysMs[Math.min(n, delaysMs.length - 1)] ?? 0;
 
-  function postpone({ attempt, postponed }: Received, error: unknown): Disposition {
-    const delayMs = delayOf(postponed);
-    return { kind: "retry", delayMs, attempt, postponed: postponed + 1, costsAttempt: false, error };
-  }
-
   /** Whether the time that a peer's outage may take has room for one more postponement. */
   function mayWait(postponed: number): boolean {
     if (delaysMs.length === 0) return false;
@@ -60,26 +56,29 @@ export function createDecide(options: DispositionOptions): Decide {
     return waitedMs <= peerOutageMs;
   }
 
-  function failed(received: Received, error: unknown): Disposition {
-    const { attempt, postponed } = received;
+  function failed({ attempt, postponed, unknownRounds }: Received, error: unknown): Disposition {
     if (error instanceof RejectedEventError) return { kind: "dead-letter", reason: "rejected", error };
-    if (isPeerUnavailable(error) && mayWait(postponed)) return postpone(received, error);
+    const retry = { kind: "retry", attempt, postponed, unknownRounds, error } as const;
+    if (isPeerUnavailable(error) && mayWait(postponed)) {
+      return { ...retry, delayMs: delayOf(postponed), postponed: postponed + 1, costsAttempt: false };
+    }
     const delayMs = delaysMs[attempt - 1];
     if (delayMs === undefined) return { kind: "dead-letter", reason: "attempts_exhausted", error };
-    return { kind: "retry", delayMs, attempt: attempt + 1, postponed, costsAttempt: true, error };
+    return { ...retry, delayMs, attempt: attempt + 1, costsAttempt: true };
   }
 
   /**
    * In a rolling deployment the other version may know the type: the message goes round once for each delay. What has gone
    * round because another version has a handler is not ignored.
    */
-  function unknown(received: Received, type: string): Disposition {
-    const { postponed, envelope } = received;
-    const ignorable = ignoreUnknown && postponed === 0 && !handledRoutingKeys.has(envelope.routingKey);
+  function unknown({ attempt, postponed, unknownRounds, envelope }: Received, type: string): Disposition {
+    const ignorable = ignoreUnknown && unknownRounds === 0 && !handledRoutingKeys.has(envelope.routingKey);
     if (ignorable) return { kind: "ignore", type };
     const error = new Error(`no handler of ${type}`);
-    if (postponed < delaysMs.length) return postpone(received, error);
-    return { kind: "dead-letter", reason: "unknown_type", error };
+    const delayMs = delaysMs[unknownRounds];
+    if (delayMs === undefined) return { kind: "dead-letter", reason: "unknown_type", error };
+    const next = { attempt, postponed, unknownRounds: unknownRounds + 1 };
+    return { kind: "retry", ...next, delayMs, costsAttempt: false, error };
   }
 
   return (received, result) => {

@@ -15,6 +15,8 @@ export interface Received {
   readonly attempt: number;
   /** Number of times that it was put off without costing an attempt. */
   readonly postponed: number;
+  /** Number of times that it went round because a replica did not know its type. */
+  readonly unknownRounds: number;
 }
 
 /** How one attempt at a message ended. */
@@ -51,6 +53,8 @@ interface Work extends GuardedMessage {
   readonly handle: Step;
   deadline: Deadline | undefined;
   prepared: unknown;
+  /** Of the step before the transaction. */
+  failure: { readonly error: unknown } | undefined;
 }
 
 /**
@@ -64,26 +68,25 @@ export function createHandling({ queue, events, handlers, guard, handlerTimeoutM
   const steps = new Map(types.map(({ name }) => [name, stepsOf(handlers[name], queue, name)]));
   const decode = createDecoder(types);
 
-  async function prepare(work: Work): Promise<GuardResult | undefined> {
-    const { prepare: step } = work;
-    if (step === undefined) return undefined;
+  /** Runs the step before the transaction. Its failure goes through the guard, which knows copies and outages. */
+  async function prepare(work: Work, step: Step): Promise<void> {
     work.deadline = startDeadline(handlerTimeoutMs);
     try {
       work.prepared = await run(work, work.deadline, step, {});
-      return undefined;
     } catch (error) {
-      work.deadline.end();
-      return { kind: "failed", error };
+      work.failure = { error };
     }
   }
 
   async function handle(work: Work, extra: object): Promise<void> {
+    if (work.failure !== undefined) throw work.failure.error;
+    // A guard may call this again, when it had to begin its transaction anew: a prepared deadline goes on.
     const deadline = work.deadline ?? startDeadline(handlerTimeoutMs);
     try {
       const prepared = work.prepare === undefined ? {} : { prepared: work.prepared };
       await run(work, deadline, work.handle, { ...extra, ...prepared });
     } finally {
-      deadline.end();
+      if (deadline !== work.deadline) deadline.end();
     }
   }
 
@@ -92,6 +95,8 @@ export function createHandling({ queue, events, handlers, guard, handlerTimeoutM
       return await guard.run(queue, works, handle);
     } catch (error) {
       return works.map(() => ({ kind: "unavailable", error }));
+    } finally {
+      for (const { deadline } of works) deadline?.end();
     }
   }
 
@@ -122,7 +127,7 @@ export function createHandling({ queue, events, handlers, guard, handlerTimeoutM
       const { name } = decoded.type;
       const step = steps.get(name);
       if (step === undefined) throw new TypeError(`the consumer of ${queue} has no handler of ${name}`);
-      const work = {
+      const work: Work = {
         id,
         source,
         place,
@@ -132,17 +137,14 @@ export function createHandling({ queue, events, handlers, guard, handlerTimeoutM
         ...step,
         deadline: undefined,
         prepared: undefined,
+        failure: undefined,
       };
       if (step.prepare === undefined) {
         batch.push(work);
         continue;
       }
       await flush();
-      const failure = outage === undefined ? await prepare(work) : outage;
-      if (failure !== undefined) {
-        results[place] = failure;
-        continue;
-      }
+      if (outage === undefined) await prepare(work, step.prepare);
       batch.push(work);
       await flush();
     }

@@ -1,14 +1,12 @@
 import { continueTrace } from "#shared/call-context";
-import { createLogThrottle, type Logger } from "#shared/logging";
+import type { LogThrottle } from "#shared/logging";
 import type { Disposition } from "./disposition.ts";
 import type { Received } from "./handling.ts";
 
 /** Logs what became of messages: failures and duplicates, one line for each kind and interval. */
 export type OutcomeLog = (received: Received, disposition: Disposition) => void;
 
-export function createOutcomeLog(queue: string, logger: Logger, keepsDeadLetters: boolean): OutcomeLog {
-  const log = createLogThrottle(logger);
-
+export function createOutcomeLog(queue: string, log: LogThrottle, keepsDeadLetters: boolean): OutcomeLog {
   return (received, disposition) => {
     if (disposition.kind === "acknowledge" && disposition.as === "handled") return;
     const { envelope, attempt, postponed } = received;

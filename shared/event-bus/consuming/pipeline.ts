@@ -2,7 +2,7 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import { createBackoff, sleep } from "#shared/timing";
 import type { ConsumerCounts } from "../bus.ts";
 import type { Decide, Disposition } from "./disposition.ts";
-import type { Handling, Received } from "./handling.ts";
+import type { AttemptResult, Received } from "./handling.ts";
 import { createKeyedSchedule, type Taken } from "./keyed-schedule.ts";
 import type { OutcomeLog } from "./outcome-log.ts";
 
@@ -30,7 +30,8 @@ export interface Pipeline<M> {
 export type PipelineCounts = Omit<ConsumerCounts, "givenBack" | "putBack">;
 
 export interface PipelineOptions<M> {
-  readonly handling: Handling;
+  /** Never rejects: one result for each message. */
+  readonly handling: (messages: readonly M[]) => Promise<AttemptResult[]>;
   readonly decide: Decide;
   readonly settle: Settle<M>;
   readonly concurrency: number;

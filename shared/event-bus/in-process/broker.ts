@@ -46,7 +46,8 @@ export function createInProcessBroker(): InProcessBroker {
     redrive(name) {
       const queue = queues.get(name)?.queue;
       const letters = queue?.exhume() ?? [];
-      for (const { envelope } of letters) queue?.push({ envelope, attempt: 1, postponed: 0, sender: undefined });
+      for (const { envelope } of letters)
+        queue?.push({ envelope, attempt: 1, postponed: 0, unknownRounds: 0, sender: undefined });
       return letters.length;
     },
     declare(declaration) {

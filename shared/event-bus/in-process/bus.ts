@@ -40,6 +40,7 @@ export function createInProcessBus(options: InProcessBusOptions): EventBus {
         envelope,
         attempt: 1,
         postponed: 0,
+        unknownRounds: 0,
         sender: { settle: resolve, giveUp: () => reject(notConsumed(queue.name)) },
       });
       return promise;
@@ -53,7 +54,8 @@ export function createInProcessBus(options: InProcessBusOptions): EventBus {
     },
     async publish(schema, message, { key } = {}) {
       const envelope = createEnvelope(eventTypeOf(schema), message, { key, source, encoding: config.encoding });
-      for (const queue of route(envelope)) queue.push({ envelope, attempt: 1, postponed: 0, sender: undefined });
+      for (const queue of route(envelope))
+        queue.push({ envelope, attempt: 1, postponed: 0, unknownRounds: 0, sender: undefined });
     },
     async send(envelope, signal) {
       signal?.throwIfAborted();

@@ -1,4 +1,5 @@
-import type { Logger } from "#shared/logging";
+import { describeError } from "#shared/errors";
+import { createLogThrottle, type Logger } from "#shared/logging";
 import { bounded } from "#shared/timing";
 import type { ConsumerState, EventConsumer } from "../bus.ts";
 import type { RabbitmqConfig } from "../config.ts";
@@ -36,14 +37,15 @@ export function createInProcessConsumer(options: InProcessConsumerOptions): InPr
   let disconnect: ((unbegun: readonly QueuedMessage[]) => void) | undefined;
   let closed: Promise<void> | undefined;
   const closing = new AbortController();
+  const log = createLogThrottle(logger);
 
   function settle(message: QueuedMessage, disposition: Disposition): void {
     const { envelope, attempt, sender } = message;
     if (disposition.kind === "retry") {
-      const { delayMs, attempt: next, postponed } = disposition;
-      queue.pushLater({ envelope, attempt: next, postponed, sender: undefined }, delayMs);
+      const { delayMs, attempt: next, postponed, unknownRounds } = disposition;
+      queue.pushLater({ envelope, attempt: next, postponed, unknownRounds, sender: undefined }, delayMs);
     } else if (disposition.kind === "dead-letter" && !ephemeral) {
-      queue.bury({ envelope, attempts: attempt, reason: disposition.reason, error: String(disposition.error) });
+      queue.bury({ envelope, attempts: attempt, reason: disposition.reason, error: describeError(disposition.error) });
     }
     sender?.settle();
   }
@@ -57,7 +59,7 @@ export function createInProcessConsumer(options: InProcessConsumerOptions): InPr
     recover,
     keepsDeadLetters: !ephemeral,
     onRoom: queue.pump,
-    log: createOutcomeLog(name, logger, !ephemeral),
+    log: createOutcomeLog(name, log, !ephemeral),
   });
 
   /** Messages stay in memory during an outage: no broker could keep them. */
@@ -73,7 +75,8 @@ export function createInProcessConsumer(options: InProcessConsumerOptions): InPr
     disconnect?.(dropped);
     void idle.then((unhandled) => disconnect?.(unhandled));
     const { kind } = await bounded(idle, config.handlerTimeoutMs, signal);
-    if (kind === "overran") logger.warn({ queue: name }, "closed while handlers are running");
+    if (kind === "overran" && pipeline.size > 0) logger.warn({ queue: name }, "closed while handlers are running");
+    log.flush();
     if (ephemeral) broker.remove(name);
   }
 

@@ -30,7 +30,7 @@ export interface QueueConsumer {
 
 export interface InProcessQueue {
   readonly name: string;
-  /** Number of messages that wait for a consumer. */
+  /** Number of messages that wait for a consumer, or for their next attempt. */
   readonly length: number;
   readonly hasConsumer: boolean;
   readonly deadLetters: readonly InProcessDeadLetter[];
@@ -91,7 +91,7 @@ export function createQueue(name: string): InProcessQueue {
   return {
     name,
     get length() {
-      return waiting.length - head;
+      return waiting.length - head + timers.size;
     },
     get hasConsumer() {
       return consumers.length > 0;
@@ -104,6 +104,8 @@ export function createQueue(name: string): InProcessQueue {
         timers.delete(timer);
         push(message);
       }, delayMs);
+      // What is in memory ends with the process.
+      timer.unref();
       timers.add(timer);
     },
     bury(letter) {

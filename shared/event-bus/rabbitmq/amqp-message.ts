@@ -12,12 +12,14 @@ export const ATTRIBUTES = {
   partitionkey: "cloudEvents:partitionkey",
 } as const;
 
-/** What a message that was not handled at once carries besides. */
+/** Headers that a message gets when it is moved to another queue. */
 export const HEADERS = {
   /** 2 for the second. */
   attempt: "x-attempt",
   /** Number of times that the message was put off without costing an attempt. */
   postponed: "x-postponed",
+  /** Number of times that the message went round because a replica did not know its type. */
+  unknownRounds: "x-unknown-rounds",
   /** Where it was published, since a retry and a dead letter lie in queues of their own. */
   originExchange: "x-origin-exchange",
   originRoutingKey: "x-origin-routing-key",
@@ -68,8 +70,6 @@ export function fromAmqp(message: AsyncMessage): Received {
   for (const name of CONTEXT) if (text(name) !== "") context[name] = text(name);
   // Other publishers may use these names for something else.
   const moved = isMoved(message) ? headers : {};
-  const attempt = Number(moved[HEADERS.attempt] ?? 1);
-  const postponed = Number(moved[HEADERS.postponed] ?? 0);
   return {
     envelope: {
       // Without an id copies cannot be recognised: each delivery counts as another event.
@@ -84,9 +84,15 @@ export function fromAmqp(message: AsyncMessage): Received {
       body: bytesOf(message),
       context,
     },
-    attempt: Number.isSafeInteger(attempt) && attempt > 0 ? attempt : 1,
-    postponed: Number.isSafeInteger(postponed) && postponed > 0 ? postponed : 0,
+    attempt: countOf(moved[HEADERS.attempt], 1),
+    postponed: countOf(moved[HEADERS.postponed], 0),
+    unknownRounds: countOf(moved[HEADERS.unknownRounds], 0),
   };
+}
+
+function countOf(value: unknown, fallback: number): number {
+  const count = Number(value ?? fallback);
+  return Number.isSafeInteger(count) && count >= fallback ? count : fallback;
 }
 
 /** Whether a bus has published the message before, to a retry queue, a dead-letter queue or back to its work queue. */

@@ -59,7 +59,11 @@ export function createRabbitmqBus({ config, source, logger, readiness }: Rabbitm
   async function establish({ publishing, consuming }: Links): Promise<void> {
     await Promise.all([publishing.ready(closing.signal), consuming.ready(closing.signal)]);
     await declareExchange(consuming);
-    for (const consumer of consumers.values()) await consumer.declare();
+    const failures: unknown[] = [];
+    for (const consumer of consumers.values()) {
+      await consumer.declare().catch((error: unknown) => failures.push(error));
+    }
+    if (failures.length > 0) throw failures[0];
   }
 
   async function declareExchange(connection: BrokerConnection): Promise<void> {

@@ -5,6 +5,7 @@ import type { ConsumerState, EventConsumer } from "../bus.ts";
 import type { RabbitmqConfig } from "../config.ts";
 import type { ConsumerDefinition } from "../consuming/definition.ts";
 import type { Disposition } from "../consuming/disposition.ts";
+import type { AttemptResult } from "../consuming/handling.ts";
 import { createOutcomeLog } from "../consuming/outcome-log.ts";
 import { createPipeline, type Pipeline } from "../consuming/pipeline.ts";
 import { TopologyError } from "../errors.ts";
@@ -37,6 +38,8 @@ export interface RabbitmqConsumerOptions {
 
 /** Maximum time that messages stay in memory during an outage: a short one is over before that. */
 const MAX_HOLD_MS = 10_000;
+/** How often dead letters are looked at when the topology is not checked. */
+const DEAD_LETTERS_MS = 30_000;
 /** Maximum time of the broker's part of a close. */
 const BROKER_CLOSE_MS = 2_000;
 /** A quorum queue may forget what is acknowledged right before its channel closes (rabbitmq-server, issue 10327). */
@@ -45,7 +48,7 @@ const LAST_ACKNOWLEDGEMENTS_MS = 100;
 export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): RabbitmqConsumer {
   const { definition, config, logger } = options;
   const { queue, ephemeral, guard } = definition;
-  const { connectTimeoutMs, singleActiveConsumer } = config;
+  const { connectTimeoutMs, singleActiveConsumer, topologyCheckIntervalMs } = config;
   const closing = new AbortController();
   const log = createLogThrottle(logger);
   const backoff = createBackoff({ initialMs: 100, maxMs: 5_000 });
@@ -66,20 +69,20 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
     deliveryLimit: config.deliveryLimit,
     timeoutMs: connectTimeoutMs,
     links: linked,
-    logger,
+    log,
   });
   const pipeline: Pipeline<Delivery> = createPipeline<Delivery>({
-    handling: definition.handling,
+    handling,
     decide: definition.decide,
     settle: createSettler({
       queue,
       keepsDeadLetters: !ephemeral,
       maxUnansweredMs: config.consumerTimeoutMs / 2,
       links: linked,
-      declare: declareDurable,
+      declare: ephemeral ? async () => {} : declareDurable,
       onHandedOver: () => handedOver++,
       closing: closing.signal,
-      logger,
+      log,
     }),
     judge,
     isAlone: ({ isSuspect }) => isSuspect,
@@ -92,13 +95,21 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
       return recovering;
     },
     keepsDeadLetters: !ephemeral,
-    log: createOutcomeLog(queue, logger, !ephemeral),
+    log: createOutcomeLog(queue, log, !ephemeral),
   });
 
   async function judge(delivery: Delivery): Promise<Disposition | undefined> {
-    if (!delivery.isSuspect || !(await suspects.begin(delivery.envelope))) return undefined;
+    if (!(await suspects.begin(delivery.message))) return undefined;
     const error = new Error("the process ended each time that this message was handled");
     return { kind: "dead-letter", reason: "delivery_limit", error };
+  }
+
+  async function handling(deliveries: readonly Delivery[]): Promise<AttemptResult[]> {
+    const results = await definition.handling(deliveries);
+    const [first] = deliveries;
+    // A suspect is handled alone.
+    if (first?.isSuspect) await suspects.end(first.message);
+    return results;
   }
 
   /** Consumes, and begins again whenever the channel is lost, the queue deleted or the messages given back. */
@@ -111,6 +122,7 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
         const { lost } = await open();
         backoff.reset();
         state = "consuming";
+        if (!ephemeral) void tendDeadLetters(lost);
         await lost;
       } catch (err) {
         if (closing.signal.aborted) return;
@@ -130,7 +142,6 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
     const { connection } = linked();
     await connection.ready(closing.signal);
     const name = ephemeral ? await declareEphemeral() : await declareDurable();
-    if (!ephemeral) await putBackInnocents();
     const opened = await connection.channel();
     if (closing.signal.aborted) void opened.close();
     closing.signal.throwIfAborted();
@@ -164,12 +175,24 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
     return { ...fromAmqp(message), message, channel: from, isSuspect: !ephemeral && suspects.isSuspect(message) };
   }
 
-  async function putBackInnocents(): Promise<void> {
-    const settings = { queue, timeoutMs: connectTimeoutMs, links: linked, signal: closing.signal };
-    const count = await putBackDeadLetters(settings);
-    if (count === 0) return;
-    putBack += count;
-    logger.warn({ queue, count }, "dead letters of the broker on which no handler has failed are back in the queue");
+  /** Looks after what the broker makes a dead letter, until the channel is lost. */
+  async function tendDeadLetters(lost: Promise<void>): Promise<void> {
+    const ended = new AbortController();
+    void lost.then(() => ended.abort());
+    let knownCount = 0;
+    do {
+      try {
+        const result = await putBackDeadLetters({ queue, timeoutMs: connectTimeoutMs, links: linked, knownCount, log });
+        knownCount = result.count;
+        putBack += result.putBack;
+        if (result.putBack > 0) {
+          const fields = { queue, put_back: result.putBack };
+          log.warn("put back", fields, "dead letters of the broker on which no handler failed are back in the queue");
+        }
+      } catch (err) {
+        if (!ended.signal.aborted) log.warn("dead letters", { queue, err }, "dead letters cannot be looked at yet");
+      }
+    } while (await sleep(topologyCheckIntervalMs || DEAD_LETTERS_MS, ended.signal, { keepsAlive: false }));
   }
 
   /**
@@ -181,7 +204,7 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
     const { kind } = await bounded(guard.ready(closing.signal), holdMs, closing.signal);
     if (kind === "done") return true;
     if (closing.signal.aborted) return false;
-    givenBack += pipeline.size;
+    if (channel?.active) givenBack += pipeline.size;
     await channel?.close();
     return false;
   }
@@ -194,10 +217,13 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
 
   async function declareDurable(): Promise<string> {
     const { connection } = linked();
-    await declare(connection.channel, topologyOf(definition, config), connectTimeoutMs);
+    const topology = topologyOf(definition, config);
     if (config.ignoreUnknown) {
+      // Before the bindings: an older version ignores what comes by them and is not known here.
+      await declare(connection.channel, { ...topology, bindings: [] }, connectTimeoutMs);
       await declareHandledTypes(connection.channel, queue, definition.typeNames, connectTimeoutMs);
     }
+    await declare(connection.channel, topology, connectTimeoutMs);
     return queue;
   }
 
@@ -222,12 +248,15 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
       await bounded(channel.basicCancel({ consumerTag }), BROKER_CLOSE_MS, signal);
     }
     const { kind } = await bounded(idle, config.handlerTimeoutMs, signal);
-    if (kind === "overran") logger.warn({ queue }, "closed while handlers are running: their messages come again");
+    if (kind === "overran" && pipeline.size > 0) {
+      logger.warn({ queue }, "closed while handlers are running: their messages come again");
+    }
     if (channel?.active && pipeline.counts.handled > 0) await sleep(LAST_ACKNOWLEDGEMENTS_MS);
     // The broker gives unanswered messages to another consumer.
     if (channel !== undefined) await bounded(channel.close(), BROKER_CLOSE_MS);
     // On a silent link the channel's close is never reported.
     if (running !== undefined) await bounded(running, BROKER_CLOSE_MS);
+    log.flush();
     state = "closed";
   }
 

@@ -1,6 +1,7 @@
 import type { Channel } from "rabbitmq-client";
 import { bounded } from "#shared/timing";
 import { busUnavailable } from "../errors.ts";
+import { declarationError } from "./topology.ts";
 
 /**
  * Name of the exchange by which the versions of a service tell each other which types they handle. Each version binds the
@@ -11,7 +12,7 @@ export function handledTypesExchangeOf(queue: string): string {
   return `${queue}.types`;
 }
 
-/** @throws DomainError EVENT_BUS_UNAVAILABLE */
+/** @throws TopologyError; DomainError EVENT_BUS_UNAVAILABLE */
 export async function declareHandledTypes(
   open: () => Promise<Channel>,
   queue: string,
@@ -27,5 +28,5 @@ export async function declareHandledTypes(
   const outcome = await bounded(work, timeoutMs);
   await bounded(channel.close(), timeoutMs);
   if (outcome.kind === "overran") throw busUnavailable("the broker does not answer a declaration");
-  if (outcome.kind === "failed") throw busUnavailable("the broker refused a declaration", outcome.cause);
+  if (outcome.kind === "failed") throw declarationError(outcome.cause);
 }

@@ -5,6 +5,7 @@ import { CONTEXT, HEADERS, isMoved } from "./amqp-message.ts";
 import { contentHeaderOf, withContentHeader } from "./client-workarounds.ts";
 import { type ContentHeader, FRAME_OVERHEAD, headersTableOf, movedContentHeader } from "./content-header.ts";
 import { encodeField, type Field, fieldsOf } from "./field-table.ts";
+import { originOf } from "./origin.ts";
 
 /** A message to be published to another queue. */
 export interface Readdressed {
@@ -32,7 +33,8 @@ const NO_TABLE = Buffer.alloc(0);
  * @throws DomainError EVENT_UNMOVABLE when only the broker can move the message without loss
  */
 export function readdressed(message: AsyncMessage, queue: string, headers: Headers): Readdressed {
-  const { exchange, routingKey, messageId, body } = message;
+  const { messageId, body } = message;
+  const { exchange, routingKey } = originOf(message);
   const added: Record<string, string | number> = isMoved(message)
     ? { ...headers }
     : { [HEADERS.originExchange]: exchange, [HEADERS.originRoutingKey]: routingKey, ...headers };

@@ -1,6 +1,6 @@
 import type { AsyncMessage, Channel } from "rabbitmq-client";
-import { DomainError } from "#shared/errors";
-import { createLogThrottle, type Logger } from "#shared/logging";
+import { DomainError, describeError } from "#shared/errors";
+import type { LogThrottle } from "#shared/logging";
 import { createBackoff, sleep } from "#shared/timing";
 import type { Disposition } from "../consuming/disposition.ts";
 import type { Received } from "../consuming/handling.ts";
@@ -30,7 +30,7 @@ export interface SettlerOptions {
   /** Called for a message that went to another version of the service, which handles its type. */
   readonly onHandedOver: () => void;
   readonly closing: AbortSignal;
-  readonly logger: Logger;
+  readonly log: LogThrottle;
 }
 
 /** Carries out a disposition. Never rejects. */
@@ -44,23 +44,28 @@ interface Place {
 }
 
 export function createSettler(options: SettlerOptions): Settler {
-  const { queue, keepsDeadLetters, maxUnansweredMs, links, declare, onHandedOver, closing, logger } = options;
-  const log = createLogThrottle(logger);
+  const { queue, keepsDeadLetters, maxUnansweredMs, links, declare, onHandedOver, closing, log } = options;
 
-  function placeOf({ attempt, postponed }: Delivery, disposition: Disposition): Place | undefined {
+  function placeOf({ attempt, postponed, unknownRounds }: Delivery, disposition: Disposition): Place | undefined {
     if (disposition.kind === "retry") {
-      const headers = { [HEADERS.attempt]: disposition.attempt, [HEADERS.postponed]: disposition.postponed };
+      const headers = {
+        [HEADERS.attempt]: disposition.attempt,
+        [HEADERS.postponed]: disposition.postponed,
+        [HEADERS.unknownRounds]: disposition.unknownRounds,
+      };
       return { exchange: "", routingKey: retryQueueOf(queue, disposition.delayMs), headers };
     }
+    // An ephemeral queue has no dead letters, and no other version of the service.
+    if (!keepsDeadLetters) return undefined;
     if (disposition.kind === "ignore") {
-      const headers = { [HEADERS.attempt]: attempt, [HEADERS.postponed]: postponed + 1 };
+      const headers = { [HEADERS.unknownRounds]: unknownRounds + 1 };
       return { exchange: handledTypesExchangeOf(queue), routingKey: disposition.type, headers };
     }
-    if (disposition.kind !== "dead-letter" || !keepsDeadLetters) return undefined;
+    if (disposition.kind !== "dead-letter") return undefined;
     const headers = {
       [HEADERS.attempt]: attempt + postponed,
       [HEADERS.deadReason]: disposition.reason,
-      [HEADERS.deadError]: String(disposition.error),
+      [HEADERS.deadError]: describeError(disposition.error),
       [HEADERS.deadAt]: new Date().toISOString(),
     };
     return { exchange: "", routingKey: deadLetterQueueOf(queue), headers };
@@ -103,7 +108,7 @@ export function createSettler(options: SettlerOptions): Settler {
     const { deliveryTag } = message;
     const place = placeOf(delivery, disposition);
     const outcome = place === undefined ? "moved" : await move(delivery, place);
-    if (disposition.kind === "ignore" && outcome === "moved") onHandedOver();
+    if (disposition.kind === "ignore" && place !== undefined && outcome === "moved") onHandedOver();
     if (!channel.active) return;
     links().connection.writeTogether();
     if (outcome === "moved" || outcome === "unroutable") channel.basicAck({ deliveryTag });

@@ -1,4 +1,5 @@
 import type { Channel } from "rabbitmq-client";
+import { describeError } from "#shared/errors";
 import { bounded } from "#shared/timing";
 import type { RabbitmqConfig } from "../config.ts";
 import type { ConsumerDefinition } from "../consuming/definition.ts";
@@ -110,9 +111,11 @@ export async function declare(
   if (outcome.kind === "failed") throw declarationError(outcome.cause);
 }
 
-function declarationError(cause: unknown): Error {
-  if (codeOf(cause) !== "PRECONDITION_FAILED") return busUnavailable("the broker refused a declaration", cause);
-  const said = cause instanceof Error ? cause.message : String(cause);
+/** The error of a declaration that the broker refused, with the broker's words. */
+export function declarationError(cause: unknown): Error {
+  const said = describeError(cause);
+  if (codeOf(cause) !== "PRECONDITION_FAILED")
+    return busUnavailable(`the broker refused a declaration: ${said}`, cause);
   return new TopologyError(`the broker has another declaration than the configuration: ${said}`, { cause });
 }
 
