@@ -61,6 +61,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
   /** Number of messages that are still to go out one by one, which shows the one that the broker does not take. */
   let oneByOne = 0;
   let previous: Promise<unknown> = Promise.resolve();
+  let waitingForTurn = 0;
   let closed = false;
 
   async function open(): Promise<Channel> {
@@ -185,20 +186,26 @@ export function createPublisher(options: PublisherOptions): Publisher {
     });
   }
 
+  /** Waits for its turn as long as for a confirmation. */
   async function sendAlone(envelope: Envelope, body: Buffer, signal: AbortSignal | undefined): Promise<void> {
+    if (waitingForTurn >= MAX_UNCONFIRMED) throw busUnavailable("too many events wait for their confirmation");
     const before = previous;
     const turn = Promise.withResolvers<void>();
     previous = turn.promise;
+    waitingForTurn++;
     try {
-      await before;
+      const { kind } = await bounded(before, timeoutMs, signal).finally(() => waitingForTurn--);
+      signal?.throwIfAborted();
+      if (kind === "overran") throw busUnavailable(`not sent within ${timeoutMs} ms`);
       await send(envelope, body, signal);
-      oneByOne = Math.max(0, oneByOne - 1);
     } catch (error) {
       // It was alone on the channel that the broker has closed.
       const isRefused = isBusOutage(error) && codeOf(error.cause) === "PRECONDITION_FAILED";
       throw isRefused ? refused("the broker refused the event", error) : error;
     } finally {
-      turn.resolve();
+      oneByOne = Math.max(0, oneByOne - 1);
+      // The next one's turn comes after the one before this, too, when this has given up waiting.
+      void before.then(() => turn.resolve());
     }
   }
 
