@@ -122,3 +122,40 @@ test("the cost of a claim depends on what it claims, and not on what waits, is d
   const delayed = await cost();
   assert.ok(delayed <= 2 * least, `100,000 events are delayed: ${delayed} pages, ${least} without them`);
 });
+
+test("the events behind a failed one cost the same from first to last while a snapshot is held", async (t) => {
+  const url = await postgresForTest(t);
+  if (url === undefined) return;
+  const database: OutboxDatabase = await databaseForTest(t, { migrations: { "001_outbox": outboxMigration }, url });
+  const { db } = database;
+  await sql`
+    insert into outbox_deferred (shard, key, event_id, type, source, time, routing_key, must_be_routed, content_type, body,
+      context, state, due)
+    select 0, 'k', gen_random_uuid(), 't', 's', now(), 'r', true, 'c', convert_to(repeat('x', 200), 'UTF8'), '',
+      case n when 1 then 'failed' else 'behind' end, case n when 1 then now() end from generate_series(1, 3000) n`.execute(
+    db,
+  );
+  await sql`analyze outbox_deferred`.execute(db);
+  const { rows: schemas } = await sql<{ schema: string }>`select current_schema() as schema`.execute(db);
+  const holder = new pg.Client({ connectionString: url });
+  holder.on("error", () => {});
+  await holder.connect();
+  t.after(() => holder.end());
+  await holder.query("begin isolation level repeatable read");
+  await holder.query(`select from "${schemas[0]!.schema}".outbox_deferred limit 1`);
+
+  const counter = countPages(db);
+  const claims = createClaims(counter.db, silent);
+  const costs: number[] = [];
+  for (let left = 3_000; left > 0; ) {
+    counter.take();
+    const claimed = await claims.claim(100, 15_000, (claim) =>
+      claim.settle(claim.rows.map((row) => ({ kind: "published", row }))),
+    );
+    assert.ok(claimed !== undefined && claimed > 0);
+    left -= claimed;
+    costs.push(counter.take());
+  }
+  t.diagnostic(`pages: ${costs.join(", ")}`);
+  assert.ok(costs.at(-2)! <= 1.2 * costs[1]!, `${costs[1]} pages at first, ${costs.at(-2)} at last`);
+});

@@ -122,7 +122,8 @@ export function createClaims(db: QueryExecutorProvider, logger: Pick<Logger, "er
       select h.id, h.halted, false as follows from heads h
       union all
       select b.id, null, true from heads h cross join lateral (
-        select b.id from ${deferred} b where b.state = 'behind' and b.key = h.key order by b.id limit $3
+        select b.id from ${deferred} b where b.state = 'behind' and b.key = h.key and b.id > h.id
+        order by b.key, b.id limit $3
       ) b where h.goes_on
     )
     select d.state, ${selectEvent("d")}, c.halted, null::float8 as wait_ms, c.follows

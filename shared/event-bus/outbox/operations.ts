@@ -172,9 +172,9 @@ export function createOperations(db: QueryExecutorProvider): OutboxOperations {
 }
 
 async function promoteKeys(tables: OutboxTableNames, query: Query, rows: readonly { key: string }[]): Promise<void> {
-  const keys = new Set(rows.map(({ key }) => key));
+  const keys = new Map(rows.map(({ key }) => [key, 0n]));
   keys.delete("");
-  if (keys.size > 0) await promote(tables, query, [...keys]);
+  if (keys.size > 0) await promote(tables, query, keys);
 }
 
 function toEvent(row: ListRow): OutboxEvent {

@@ -1,4 +1,4 @@
-import { EVENT_COLUMNS, type OutboxEventState, type Outcome } from "./rows.ts";
+import { EVENT_COLUMNS, type OutboxEventState, type OutboxRow, type Outcome } from "./rows.ts";
 import type { OutboxTableNames, Query } from "./tables.ts";
 
 /** What becomes of an event that stays in the outbox. */
@@ -59,6 +59,19 @@ export function createSettle(tables: OutboxTableNames): Settle {
       due = case when change.${HAS_DUE} then ${DUE_AT} end, last_error = coalesce(nullif(change.error, ''), d.last_error)
     from ${changesFrom(1)} where d.id = change.id`;
 
+  const demote = `
+    update ${deferred} f set state = 'behind', due = null from unnest($1::text[], $2::int8[]) as late (key, id)
+    where f.state = 'failed' and f.key <> '' and f.key = late.key and f.attempts = 0 and f.id > late.id
+    returning f.key`;
+
+  /** A promoted event stands before all that wait behind it, also before those that a slow transaction added. */
+  async function giveWay(query: Query, late: readonly OutboxRow[]): Promise<void> {
+    const first = new Map<string, bigint>();
+    for (const { id, envelope } of late) if (id < (first.get(envelope.key) ?? id + 1n)) first.set(envelope.key, id);
+    const demoted = await query<{ key: string }>(demote, [[...first.keys()], [...first.values()].map(String)]);
+    if (demoted.length > 0) await promote(tables, query, new Map(demoted.map(({ key }) => [key, 0n])));
+  }
+
   return async (query, shard, outcomes, besideOld) => {
     const published = outcomes.filter(({ kind }) => kind === "published").map(({ row }) => row);
     const pending = published.filter(({ state }) => state === "pending").map(({ id }) => String(id));
@@ -83,7 +96,13 @@ export function createSettle(tables: OutboxTableNames): Settle {
     if (updated.length > 0) await query(update, parametersOf(updated));
 
     const freed = outcomes.filter(({ kind, row }) => kind !== "behind" && row.state !== "pending" && row.envelope.key);
-    if (freed.length > 0) await promote(tables, query, [...new Set(freed.map(({ row }) => row.envelope.key))]);
+    if (freed.length > 0) await promote(tables, query, lastOfKeys(freed.map(({ row }) => row)));
+    const late = outcomes.filter(({ kind, row }) => kind === "behind" && row.state === "pending");
+    if (late.length > 0)
+      await giveWay(
+        query,
+        late.map(({ row }) => row),
+      );
   };
 }
 
@@ -108,14 +127,42 @@ function changeOf(outcome: Outcome, besideOld: boolean): Change | undefined {
   }
 }
 
-/** Of each key that no longer has a failed event, the first event that waited behind it is due in its place. */
-export async function promote({ deferred }: OutboxTableNames, query: Query, keys: readonly string[]): Promise<void> {
+/**
+ * The id above which the events behind are looked for. What was before a promoted event in its key is gone, but its places
+ * in the index stay as long as a snapshot may need them. Before one that failed itself, others may wait.
+ */
+function lastOfKeys(rows: readonly OutboxRow[]): Map<string, bigint> {
+  const last = new Map<string, bigint>();
+  for (const { id, envelope } of rows) if (id > (last.get(envelope.key) ?? 0n)) last.set(envelope.key, id);
+  for (const { state, attempts, envelope } of rows) {
+    if (state !== "behind" && !(state === "failed" && attempts === 0)) last.set(envelope.key, 0n);
+  }
+  return last;
+}
+
+/**
+ * Of each key that no longer has a failed event, the first event that waited behind it is due in its place.
+ *
+ * @param keys with the id above which the events of the key wait
+ */
+export async function promote(
+  { deferred }: OutboxTableNames,
+  query: Query,
+  keys: ReadonlyMap<string, bigint>,
+): Promise<void> {
   await query(
-    `update ${deferred} d set state = 'failed', due = clock_timestamp() from unnest($1::text[]) as k (key)
-    where d.id = (select b.id from ${deferred} b where b.state = 'behind' and b.key = k.key order by b.id limit 1)
+    `update ${deferred} d set state = 'failed', due = clock_timestamp()
+    from unnest($1::text[], $2::int8[]) as k (key, after)
+    where d.id = coalesce((
+        select b.id from ${deferred} b where b.state = 'behind' and b.key = k.key and b.id > k.after
+        order by b.key, b.id limit 1
+      ), (
+        select b.id from ${deferred} b where k.after > 0 and b.state = 'behind' and b.key = k.key
+        order by b.key, b.id limit 1
+      ))
       and not exists (
         select from ${deferred} f where f.state = 'failed' and f.key <> '' and f.key = k.key
       )`,
-    [keys],
+    [[...keys.keys()], [...keys.values()].map(String)],
   );
 }
