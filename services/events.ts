@@ -37,7 +37,7 @@ const { code, stdout, stderr } = await runEventsCommand(process.argv.slice(2), p
   files: [file_user_v1_user_events, file_book_v1_book_events, file_order_v1_order_events],
   protoFolder: join(import.meta.dirname, ".."),
 });
-// Whoever reads it, such as head, may have had enough.
+// The reader, such as head, may have closed the pipe.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code !== "EPIPE") throw error;
 });

@@ -79,7 +79,7 @@ export function createBookApp(config: BookConfig, overrides: BookAppOverrides = 
     ...(broker === undefined ? {} : { broker }),
   });
   const outbox = createOutbox({ db, bus, config: config.rabbitmq, source, logger });
-  // An order a transaction: one with several would lock their books in an order that is nobody's, and meet deadlocks.
+  // An order a transaction: batches would lock books in different orders, and deadlock.
   const inbox = createInbox<BookTables>({ db, logger, config: config.rabbitmq, batchSize: 1 });
   const events = bookEvents(outbox);
   const books = createBooks({

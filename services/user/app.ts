@@ -79,7 +79,7 @@ export function createUserApp(config: UserConfig, overrides: UserAppOverrides = 
     ...(broker === undefined ? {} : { broker }),
   });
   const outbox = createOutbox({ db, bus, config: config.rabbitmq, source, logger });
-  // A greeting a transaction: those with several would lock names in an order that is nobody's, and meet deadlocks.
+  // A greeting a transaction: batches would lock names in different orders, and deadlock.
   const inbox = createInbox<UserTables>({ db, logger, config: config.rabbitmq, batchSize: 1 });
   const events = userEvents(outbox);
   const users = createUsers({

@@ -81,7 +81,7 @@ export function createDatabase<Tables>(options: DatabaseOptions): Database<Table
   });
 
   if (embedded === undefined && embeddedLocation(config.url) !== undefined) {
-    logger.warn("the embedded database is for development: set a postgres:// URL elsewhere");
+    logger.info("embedded database, for development: set a postgres:// URL elsewhere");
   }
 
   async function closeNow(): Promise<void> {

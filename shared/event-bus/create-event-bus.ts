@@ -22,7 +22,6 @@ export interface EventBusOptions {
 export function createEventBus(options: EventBusOptions): EventBus {
   const { config, logger, broker } = options;
   if (usesBroker(config)) return createRabbitmqBus(options);
-  if (broker === undefined)
-    logger.warn("events stay inside of this process: set rabbitmq.url where services share them");
+  if (broker === undefined) logger.info("events stay inside this process: set rabbitmq.url where services share them");
   return createInProcessBus({ ...options, broker: broker ?? createInProcessBroker() });
 }

@@ -59,7 +59,7 @@ export async function openBroker(url: string): Promise<Broker> {
       if (lost !== undefined) throw lost;
       try {
         const channel = await answered(rabbit.acquire({ emitErrorsFromChannel: true }));
-        // Whoever waits for something of the channel gets the error there.
+        // A pending request of the channel rejects with the error.
         channel.on("error", () => {});
         return channel;
       } catch (error) {
@@ -94,7 +94,7 @@ export async function onChannel<T>(
   }
 }
 
-/** How many messages are in a queue, less those that somebody has in hand. @throws DomainError QUEUE_NOT_FOUND */
+/** Counts the messages of a queue that are not delivered to a consumer. @throws DomainError QUEUE_NOT_FOUND */
 export async function countOf(broker: Pick<Broker, "channel">, queue: string): Promise<number> {
   try {
     const declared = await onChannel(broker, (channel) => answered(channel.queueDeclare({ queue, passive: true })));

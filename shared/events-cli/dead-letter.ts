@@ -9,7 +9,7 @@ export interface DeadLetter {
   readonly type: string;
   /** Such as `attempts_exhausted`; `delivery_limit` when no consumer lived to answer. */
   readonly reason: string;
-  /** Who made it a dead letter. Null: neither has left a word, as when somebody has put it there by hand. */
+  /** What made it a dead letter; null when that is not recorded, as for a message that was published there by hand. */
   readonly by: "consumer" | "broker" | null;
   /** Which attempt was the last. */
   readonly attempts: number;

@@ -87,7 +87,7 @@ async function putBack(broker: Broker, queue: string, held: readonly Held[]): Pr
     await bounded(channel.close(), ANSWER_TIMEOUT_MS);
     expected += left;
     const giveUpAt = performance.now() + PUT_BACK_TIMEOUT_MS;
-    // Somebody else may take some in the meantime. Then the order is not what it was either.
+    // Another consumer may take some in the meantime, which changes the order.
     while ((await countOf(broker, queue)) < expected && performance.now() < giveUpAt) await delay(2);
   }
 }

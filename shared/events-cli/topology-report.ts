@@ -32,7 +32,7 @@ export interface QueueReport {
   readonly role: "work" | "retry" | "dead letters";
   readonly arguments: Readonly<Record<string, unknown>>;
   readonly standing: Standing;
-  /** Those that nobody has in hand; null when there is no such queue. */
+  /** Messages that are not delivered to a consumer; null when there is no such queue. */
   readonly messages: number | null;
   readonly consumers: number | null;
 }

@@ -15,7 +15,7 @@ export interface WholeDeadLetter extends DeadLetter {
     | { readonly kind: "bytes"; readonly why: string; readonly base64: string };
 }
 
-/** Decodes the events of these files, whoever publishes them. */
+/** Decodes the events of these files. */
 export function decoderOf(files: readonly DescFile[]): Decode {
   const messages = files.flatMap((file) => [...nestedTypes(file)]).filter((type) => type.kind === "message");
   const types = messages.filter((message) => isEvent(message)).map((message) => eventTypeOf(message));

@@ -11,7 +11,7 @@ export function createOutcomeLog(queue: string, log: LogThrottle, keepsDeadLette
     if (disposition.kind === "acknowledge" && disposition.as === "handled") return;
     const { envelope, attempt, postponed } = received;
     const { id, source, type, context } = envelope;
-    const event = { queue, event_type: type, event_id: id, event_source: source, attempt: attempt + postponed };
+    const event = { queue, event_type: type, event_id: id, event_source: source, attempt, postponed };
     const fields = { ...event, ...traceOf(context) };
     if (disposition.kind === "acknowledge") log.info("duplicate", fields, "duplicate event dropped");
     else if (disposition.kind === "ignore") log.info(`ignored ${type}`, fields, "event of an unknown type");
@@ -19,8 +19,9 @@ export function createOutcomeLog(queue: string, log: LogThrottle, keepsDeadLette
       const { error: err } = disposition;
       log.warn("give-back", { queue, err }, "events wait: the database cannot be used");
     } else if (disposition.kind === "retry") {
-      const { error: err, delayMs: retry_ms } = disposition;
-      log.warn(`retry ${type}`, { ...fields, retry_ms, err }, "event failed, and is tried again");
+      const { error: err, delayMs: retry_ms, costsAttempt } = disposition;
+      if (costsAttempt) log.warn(`retry ${type}`, { ...fields, retry_ms, err }, "event failed, and is tried again");
+      else log.warn(`postponed ${type}`, { ...fields, retry_ms, err }, "event postponed, at the cost of no attempt");
     } else {
       const { reason, error: err } = disposition;
       const message = keepsDeadLetters ? "event became a dead letter" : "event failed, and is dropped";

@@ -23,7 +23,7 @@ export interface RabbitmqBusOptions {
 }
 
 /**
- * A connection to publish and one to consume: the broker stops reading from whoever publishes when it is short of memory
+ * A connection to publish and one to consume: the broker stops reading from publishers when it is short of memory
  * or disk, and consumers are what helps it then.
  */
 interface Links {

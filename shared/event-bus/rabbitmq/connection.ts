@@ -76,6 +76,8 @@ export function openConnection({ name, config, source, logger }: BrokerConnectio
     connected = false;
     blocked = false;
     if (closing.signal.aborted) return;
+    // The client's prefix for an error that belongs to no command.
+    if (err instanceof Error) err.message = err.message.replace(/^undefined: /, "");
     lastError = err instanceof Error ? err.message || String(codeOf(err)) : String(err);
     log.warn("failed", { err }, "the connection to RabbitMQ failed: trying again");
   });

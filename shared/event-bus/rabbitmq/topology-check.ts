@@ -22,7 +22,7 @@ const JITTER = 0.25;
 
 /**
  * Declares the topology until it is there, and from then on again and again: an operator may delete an exchange, a queue or
- * a binding while the connection lives, and the broker tells nobody. An outage after that leaves the component ready, since
+ * a binding while the connection lives, and the broker does not say so. An outage after that leaves the component ready, since
  * the connections report it. Resolves when the signal fires, and never rejects.
  */
 export async function keepTopology(options: TopologyCheckOptions): Promise<void> {
