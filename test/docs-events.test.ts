@@ -26,6 +26,7 @@ const PREAMBLE = `
   interface Tables { orders: { id: string } }
   type Order = { id: string; items: unknown };
   declare const db: Kysely<Tables>;
+  declare const tx: Transaction<Tables>;
   declare const outbox: Outbox;
   declare const bus: EventBus;
   declare const inbox: Inbox<Tables>;
