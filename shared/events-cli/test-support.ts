@@ -48,7 +48,9 @@ export async function queueForTest(
   const { url } = rabbitmq;
   const queue = rabbitmq.name("admin", ".dead", `.retry.${RETRY_DELAY}`);
   const exchange = rabbitmq.name("exchange");
-  const config = rabbitmqSection.parse({ url, exchange, queue, retry: { delays: [RETRY_DELAY] }, ...yaml });
+  // A consumer that looks at its dead letters has them in hand for a moment.
+  const settings = { topology_check_interval: 0, retry: { delays: [RETRY_DELAY] } };
+  const config = rabbitmqSection.parse({ url, exchange, queue, ...settings, ...yaml });
   const broker = await openBroker(url);
   const channel = await broker.channel();
   t.after(async () => {

@@ -48,7 +48,11 @@ async function restartUntil(world: World, dieOf: readonly string[], isDone: () =
 for (const single of [true, false]) {
   const mode = single ? "with a single active consumer" : "without a single active consumer";
   test(`35: ${mode}, messages that end their process are dead letters, each for itself, and the others are handled`, async (t) => {
-    const world = await enterWorld(t, { delivery_limit: 3, single_active_consumer: single });
+    const world = await enterWorld(t, {
+      delivery_limit: 3,
+      single_active_consumer: single,
+      topology_check_interval: "500ms",
+    });
     if (world === undefined) return;
     const names = numbered("sale", 30);
     const shop = await fill(world, ["poison", ...names.slice(0, 15), "venom", ...names.slice(15)]);
@@ -70,7 +74,7 @@ for (const single of [true, false]) {
 }
 
 test("35: what the broker makes a dead letter although no handler failed on it is put back", async (t) => {
-  const world = await enterWorld(t, { delivery_limit: 1 });
+  const world = await enterWorld(t, { delivery_limit: 1, topology_check_interval: "500ms" });
   if (world === undefined) return;
   const shop = await fill(world, numbered("sale", 20));
   for (let kills = 0; kills < 2; kills++) {

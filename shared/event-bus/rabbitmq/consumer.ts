@@ -38,6 +38,8 @@ export interface RabbitmqConsumerOptions {
 
 /** Maximum time that messages stay in memory during an outage: a short one is over before that. */
 const MAX_HOLD_MS = 10_000;
+/** Dead letters are looked at so soon after the start. Meanwhile they are in hand, and other readers do not see them. */
+const FIRST_LOOK_MS = 2_000;
 /** How often dead letters are looked at when the topology is not checked. */
 const DEAD_LETTERS_MS = 30_000;
 /** Maximum time of the broker's part of a close. */
@@ -180,10 +182,16 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
     const ended = new AbortController();
     void lost.then(() => ended.abort());
     let knownCount = 0;
-    do {
+    /** Dead letters of this consumer when they were looked at last. */
+    let ownCount = pipeline.counts.deadLettered;
+    let waitMs = Math.min(topologyCheckIntervalMs, FIRST_LOOK_MS) || DEAD_LETTERS_MS;
+    while (await sleep(waitMs, ended.signal, { keepsAlive: false })) {
+      waitMs = topologyCheckIntervalMs || DEAD_LETTERS_MS;
       try {
-        const result = await putBackDeadLetters({ queue, timeoutMs: connectTimeoutMs, links: linked, knownCount, log });
-        knownCount = result.count;
+        const { deadLettered } = pipeline.counts;
+        const settings = { queue, timeoutMs: connectTimeoutMs, links: linked, log };
+        const result = await putBackDeadLetters({ ...settings, knownCount: knownCount + deadLettered - ownCount });
+        [knownCount, ownCount] = [result.count, deadLettered];
         putBack += result.putBack;
         if (result.putBack > 0) {
           const fields = { queue, put_back: result.putBack };
@@ -192,7 +200,7 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
       } catch (err) {
         if (!ended.signal.aborted) log.warn("dead letters", { queue, err }, "dead letters cannot be looked at yet");
       }
-    } while (await sleep(topologyCheckIntervalMs || DEAD_LETTERS_MS, ended.signal, { keepsAlive: false }));
+    }
   }
 
   /**

@@ -14,7 +14,7 @@ export interface PutBackOptions {
   /** Maximum time of each response of the broker, in milliseconds. */
   readonly timeoutMs: number;
   readonly links: () => { readonly connection: BrokerConnection; readonly publisher: Publisher };
-  /** Number of dead letters that were there the last time: when it is the same, there is nothing to look for. */
+  /** Number of dead letters that are no news: when there are not more, there is nothing to look for. */
   readonly knownCount: number;
   readonly log: LogThrottle;
 }
@@ -45,7 +45,7 @@ export async function putBackDeadLetters(options: PutBackOptions): Promise<PutBa
   const dead = deadLetterQueueOf(queue);
   try {
     const { messageCount } = await answered(channel.queueDeclare({ queue: dead, passive: true }), timeoutMs);
-    if (messageCount === 0 || messageCount === knownCount) return { putBack: 0, count: messageCount };
+    if (messageCount <= knownCount) return { putBack: 0, count: messageCount };
     let putBack = 0;
     for (const letter of await lookAt(channel, dead, Math.min(messageCount, MAX_LETTERS), timeoutMs)) {
       if (!isInnocent(letter)) continue;
