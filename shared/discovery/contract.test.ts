@@ -1,6 +1,14 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import { dnsmasqForTest, etcdForTest, type RecordedLog, recordLog, startTcpProxy, until } from "#shared/testing";
+import {
+  closeAfter,
+  dnsmasqForTest,
+  etcdForTest,
+  type RecordedLog,
+  recordLog,
+  startTcpProxy,
+  until,
+} from "#shared/testing";
 import type { Resolver } from "./index.ts";
 import { startFakeConsul } from "./test-support/fake-consul.ts";
 import { startFakeKubernetes } from "./test-support/fake-kubernetes.ts";
@@ -32,9 +40,12 @@ const registries: Readonly<Record<string, StartRegistry>> = {
     const etcd = await etcdForTest(t);
     if (etcd === undefined) return undefined;
     const proxy = await startTcpProxy({ port: etcd.port });
-    // By now etcd is stopped. A socket that is reset while it is ending is never closed (Node 24).
-    t.after(() => until("no connection", () => proxy.connections === 0));
-    t.after(() => proxy.close());
+    // A socket that is reset while it is ending is never closed (Node 24).
+    closeAfter(t, async () => {
+      await etcd.stop();
+      await until("no connection", () => proxy.connections === 0);
+      await proxy.close();
+    });
     return {
       address: "etcd:///book",
       discovery: { etcd: { endpoints: [`http://127.0.0.1:${proxy.port}`] } },

@@ -1,6 +1,15 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import { type EtcdForTest, etcdForTest, recordLog, startTcpProxy, type TcpProxy, until, within } from "#shared/testing";
+import {
+  closeAfter,
+  type EtcdForTest,
+  etcdForTest,
+  recordLog,
+  startTcpProxy,
+  type TcpProxy,
+  until,
+  within,
+} from "#shared/testing";
 import { createRegistration, discoverySection, type Registration, registrationSection } from "./index.ts";
 import { startFakeConsul } from "./test-support/fake-consul.ts";
 import { follow } from "./test-support/follow.ts";
@@ -24,8 +33,11 @@ function registrationForTest(t: TestContext, address: string, discovery: object,
 /** Closed when nothing is connected: a socket that is reset while it is ending is never closed (Node 24). */
 async function proxyForTest(t: TestContext, etcd: EtcdForTest): Promise<TcpProxy> {
   const proxy = await startTcpProxy({ port: etcd.port });
-  t.after(() => until("no connection", () => proxy.connections === 0));
-  t.after(() => proxy.close());
+  closeAfter(t, async () => {
+    await etcd.stop();
+    await until("no connection", () => proxy.connections === 0);
+    await proxy.close();
+  });
   return proxy;
 }
 
