@@ -8,7 +8,8 @@ export function describeError(error: unknown): string {
   return error.errors.map(describeError).join("; ");
 }
 
-function textOf(value: unknown): string {
+/** Gives the string form of a thrown value, with the name of an error: `TypeError: …`. Never throws. */
+export function textOf(value: unknown): string {
   try {
     return String(value);
   } catch {

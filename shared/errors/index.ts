@@ -1,4 +1,4 @@
 export { fromConnectError, toConnectError } from "./connect-errors.ts";
-export { describeError } from "./describe-error.ts";
+export { describeError, textOf } from "./describe-error.ts";
 export { DomainError, type DomainErrorOptions, type ErrorCode, type FieldViolation } from "./domain-error.ts";
 export { isPeerUnavailable, markPeerError, peerFailure, peerOf } from "./peer-failure.ts";

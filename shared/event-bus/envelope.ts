@@ -1,7 +1,8 @@
 import type { DescMessage, MessageInitShape } from "@bufbuild/protobuf";
-import { v7 as uuid } from "uuid";
+
 import { currentCall, formatTraceparent } from "#shared/call-context";
 import { type EventEncoding, encodeEvent } from "./codec.ts";
+import { createEventId } from "./event-id.ts";
 import type { EventType } from "./event-type.ts";
 
 /** An encoded event with its CloudEvents context attributes. */
@@ -54,7 +55,7 @@ export function createEnvelope<Schema extends DescMessage>(
   const encoded = encodeEvent(type.schema, message, encoding);
   if (encoded.body.length > MAX_BYTES) throw new RangeError(`${type.name} is larger than ${MAX_BYTES} bytes`);
   return {
-    id: uuid(),
+    id: createEventId(),
     type: type.name,
     source,
     timeMs: Date.now(),

@@ -244,5 +244,7 @@ test("23: dead letters that are re-driven again after a re-drive was killed midw
   assert.equal(await world.count(dead), 0);
   await until("the queue to be empty", async () => (await world.count()) === 0);
   const { handled, duplicates } = countsOf(repaired);
-  assert.deepEqual([handled, duplicates], [COUNT, moved + left - COUNT]);
+  assert.equal(handled, COUNT);
+  // At least: what the killed re-drive had in hand may have come back later than it was counted.
+  assert.ok(duplicates >= moved + left - COUNT, `${duplicates} duplicates of ${moved + left - COUNT}`);
 });

@@ -1,4 +1,4 @@
-import { describeError } from "#shared/errors";
+import { textOf } from "#shared/errors";
 import { createLogThrottle, type Logger } from "#shared/logging";
 import { bounded } from "#shared/timing";
 import type { ConsumerState, EventConsumer } from "../bus.ts";
@@ -45,7 +45,7 @@ export function createInProcessConsumer(options: InProcessConsumerOptions): InPr
       const { delayMs, attempt: next, postponed, unknownRounds } = disposition;
       queue.pushLater({ envelope, attempt: next, postponed, unknownRounds, sender: undefined }, delayMs);
     } else if (disposition.kind === "dead-letter" && !ephemeral) {
-      queue.bury({ envelope, attempts: attempt, reason: disposition.reason, error: describeError(disposition.error) });
+      queue.bury({ envelope, attempts: attempt, reason: disposition.reason, error: textOf(disposition.error) });
     }
     sender?.settle();
   }

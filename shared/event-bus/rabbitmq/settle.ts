@@ -1,5 +1,5 @@
 import type { AsyncMessage, Channel } from "rabbitmq-client";
-import { DomainError, describeError } from "#shared/errors";
+import { DomainError, textOf } from "#shared/errors";
 import type { LogThrottle } from "#shared/logging";
 import { createBackoff, sleep } from "#shared/timing";
 import type { Disposition } from "../consuming/disposition.ts";
@@ -65,7 +65,7 @@ export function createSettler(options: SettlerOptions): Settler {
     const headers = {
       [HEADERS.attempt]: attempt + postponed,
       [HEADERS.deadReason]: disposition.reason,
-      [HEADERS.deadError]: describeError(disposition.error),
+      [HEADERS.deadError]: textOf(disposition.error),
       [HEADERS.deadAt]: new Date().toISOString(),
     };
     return { exchange: "", routingKey: deadLetterQueueOf(queue), headers };
