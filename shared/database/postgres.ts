@@ -76,7 +76,7 @@ export function createPostgresEngine(options: PostgresOptions): Engine {
     watch.watch(client);
   });
   pool.on("remove", (client) => live.delete(client));
-  // An idle connection broke. The watch has told already, and the pool has dropped it.
+  // An idle connection broke. The watch has reported it, and the pool has dropped it.
   pool.on("error", () => {});
 
   /** @throws Error when the session does not take writes */

@@ -151,7 +151,7 @@ async function readWindow(
     }
     const asked = read;
     const more = await answered(channel.basicGet(queue));
-    // What was delivered before that answer is told of a turn later.
+    // Messages that were delivered before that response are emitted a turn later.
     await turn();
     if (more !== undefined) receive({ ...more, consumerTag });
     else if (read === asked) end();

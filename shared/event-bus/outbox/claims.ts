@@ -58,7 +58,7 @@ interface Picked {
   readonly incarnation: string;
 }
 
-/** @param logger is told when the sequence of the outbox went back */
+/** @param logger gets an error when the sequence of the outbox went back */
 export function createClaims(db: QueryExecutorProvider, logger: Pick<Logger, "error">): Claims {
   const tables = outboxTables(db);
   const { outbox, deferred, shards } = tables;

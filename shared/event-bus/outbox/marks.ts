@@ -73,7 +73,7 @@ interface MoveUpRow {
   readonly incarnation: string;
 }
 
-/** @param logger is told of a sequence that is behind a mark */
+/** @param logger gets an error when the sequence is behind a mark */
 export function createMarks(tables: OutboxTableNames, logger: Pick<Logger, "error">): Marks {
   const { outbox, deferred, shards } = tables;
   const firstIds = Array.from({ length: SHARDS }, () => 0n);

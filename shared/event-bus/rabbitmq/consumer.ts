@@ -11,12 +11,11 @@ import { createPipeline, type Pipeline } from "../consuming/pipeline.ts";
 import { TopologyError } from "../errors.ts";
 import { fromAmqp } from "./amqp-message.ts";
 import type { BrokerConnection } from "./connection.ts";
-import { declareHandledTypes } from "./handled-types.ts";
+import { createConsumerTopology } from "./consumer-topology.ts";
 import type { Publisher } from "./publisher.ts";
-import { putBackDeadLetters } from "./put-back.ts";
 import { createSettler, type Delivery } from "./settle.ts";
 import { createSuspects } from "./suspects.ts";
-import { declare, ephemeralTopologyOf, topologyOf } from "./topology.ts";
+import { tendDeadLetters } from "./tend-dead-letters.ts";
 
 export interface RabbitmqConsumer extends EventConsumer {
   state(): ConsumerState;
@@ -38,10 +37,6 @@ export interface RabbitmqConsumerOptions {
 
 /** Maximum time that messages stay in memory during an outage: a short one is over before that. */
 const MAX_HOLD_MS = 10_000;
-/** Dead letters are looked at so soon after the start. Meanwhile they are in hand, and other readers do not see them. */
-const FIRST_LOOK_MS = 2_000;
-/** How often dead letters are looked at when the topology is not checked. */
-const DEAD_LETTERS_MS = 30_000;
 /** Maximum time of the broker's part of a close. */
 const BROKER_CLOSE_MS = 2_000;
 /** A quorum queue may forget what is acknowledged right before its channel closes (rabbitmq-server, issue 10327). */
@@ -50,15 +45,14 @@ const LAST_ACKNOWLEDGEMENTS_MS = 100;
 export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): RabbitmqConsumer {
   const { definition, config, logger } = options;
   const { queue, ephemeral, guard } = definition;
-  const { connectTimeoutMs, singleActiveConsumer, topologyCheckIntervalMs } = config;
+  const { connectTimeoutMs, singleActiveConsumer } = config;
+  const topology = createConsumerTopology(definition, config, () => linked().connection);
   const closing = new AbortController();
   const log = createLogThrottle(logger);
   const backoff = createBackoff({ initialMs: 100, maxMs: 5_000 });
   let state: ConsumerState["state"] = "stopped";
   let channel: Channel | undefined;
   let consumerTag: string | undefined;
-  /** An ephemeral queue has another name each time: the broker may not know yet that the last connection is gone. */
-  let generation = 0;
   let givenBack = 0;
   let putBack = 0;
   let handedOver = 0;
@@ -81,7 +75,7 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
       keepsDeadLetters: !ephemeral,
       maxUnansweredMs: config.consumerTimeoutMs / 2,
       links: linked,
-      declare: ephemeral ? async () => {} : declareDurable,
+      declare: topology.repair,
       onHandedOver: () => handedOver++,
       closing: closing.signal,
       log,
@@ -124,7 +118,7 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
         const { lost } = await open();
         backoff.reset();
         state = "consuming";
-        if (!ephemeral) void tendDeadLetters(lost);
+        if (!ephemeral) void tend(lost);
         await lost;
       } catch (err) {
         if (closing.signal.aborted) return;
@@ -139,11 +133,20 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
     }
   }
 
+  function tend(lost: Promise<void>): Promise<void> {
+    const settings = { queue, timeoutMs: connectTimeoutMs, intervalMs: config.topologyCheckIntervalMs, links: linked };
+    const ownCount = () => pipeline.counts.deadLettered;
+    function onPutBack(count: number): void {
+      putBack += count;
+    }
+    return tendDeadLetters({ ...settings, ownCount, onPutBack, lost, log });
+  }
+
   /** @returns what resolves when the channel or the queue is gone */
   async function open(): Promise<{ readonly lost: Promise<void> }> {
     const { connection } = linked();
     await connection.ready(closing.signal);
-    const name = ephemeral ? await declareEphemeral() : await declareDurable();
+    const name = await topology.declare();
     const opened = await connection.channel();
     if (closing.signal.aborted) void opened.close();
     closing.signal.throwIfAborted();
@@ -177,32 +180,6 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
     return { ...fromAmqp(message), message, channel: from, isSuspect: !ephemeral && suspects.isSuspect(message) };
   }
 
-  /** Looks after what the broker makes a dead letter, until the channel is lost. */
-  async function tendDeadLetters(lost: Promise<void>): Promise<void> {
-    const ended = new AbortController();
-    void lost.then(() => ended.abort());
-    let knownCount = 0;
-    /** Dead letters of this consumer when they were looked at last. */
-    let ownCount = pipeline.counts.deadLettered;
-    let waitMs = Math.min(topologyCheckIntervalMs, FIRST_LOOK_MS) || DEAD_LETTERS_MS;
-    while (await sleep(waitMs, ended.signal, { keepsAlive: false })) {
-      waitMs = topologyCheckIntervalMs || DEAD_LETTERS_MS;
-      try {
-        const { deadLettered } = pipeline.counts;
-        const settings = { queue, timeoutMs: connectTimeoutMs, links: linked, log };
-        const result = await putBackDeadLetters({ ...settings, knownCount: knownCount + deadLettered - ownCount });
-        [knownCount, ownCount] = [result.count, deadLettered];
-        putBack += result.putBack;
-        if (result.putBack > 0) {
-          const fields = { queue, put_back: result.putBack };
-          log.warn("put back", fields, "dead letters of the broker on which no handler failed are back in the queue");
-        }
-      } catch (err) {
-        if (!ended.signal.aborted) log.warn("dead letters", { queue, err }, "dead letters cannot be looked at yet");
-      }
-    }
-  }
-
   /**
    * During an outage, messages go back to the broker: other replicas may handle them, and the broker does not find them
    * unanswered for too long.
@@ -221,31 +198,6 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
     const both = options.links();
     if (both === undefined) throw new Error(`the consumer of ${queue} was started before its event bus`);
     return both;
-  }
-
-  async function declareDurable(): Promise<string> {
-    const { connection } = linked();
-    const topology = topologyOf(definition, config);
-    if (config.ignoreUnknown) {
-      // Before the bindings: an older version ignores what comes by them and is not known here.
-      await declare(connection.channel, { ...topology, bindings: [] }, connectTimeoutMs);
-      await declareHandledTypes(connection.channel, queue, definition.typeNames, connectTimeoutMs);
-    }
-    await declare(connection.channel, topology, connectTimeoutMs);
-    return queue;
-  }
-
-  async function declareEphemeral(): Promise<string> {
-    const name = `${queue}.${++generation}`;
-    const topology = ephemeralTopologyOf(name, definition.bindingKeys, config);
-    await declare(linked().connection.channel, topology, connectTimeoutMs);
-    return name;
-  }
-
-  /** Binds the queue again that is consumed now, and makes none. */
-  async function bindEphemeral(): Promise<void> {
-    const topology = ephemeralTopologyOf(`${queue}.${generation}`, definition.bindingKeys, config);
-    await declare(linked().connection.channel, { ...topology, queues: [] }, connectTimeoutMs);
   }
 
   async function closeNow(signal: AbortSignal | undefined): Promise<void> {
@@ -271,8 +223,7 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
   return {
     queue,
     async declare() {
-      if (!ephemeral) await declareDurable();
-      else if (state === "consuming") await bindEphemeral();
+      if (!ephemeral || state === "consuming") await topology.repair();
     },
     async start() {
       linked();
