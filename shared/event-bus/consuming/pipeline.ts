@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from "node:async_hooks";
-import { createBackoff, sleep } from "#shared/timing";
+import { type Backoff, createBackoff, sleep } from "#shared/timing";
 import type { ConsumerCounts } from "../bus.ts";
 import type { Decide, Disposition } from "./disposition.ts";
 import type { AttemptResult, Received } from "./handling.ts";
@@ -99,7 +99,8 @@ export function createPipeline<M extends Received>(options: PipelineOptions<M>):
       finish(first, verdict);
       return;
     }
-    const backoff = createBackoff({ initialMs: 50, maxMs: 5_000 });
+    /** Made at the first outage: most messages see none. */
+    let backoff: Backoff | undefined;
     let messages: readonly M[] = items;
     while (messages.length > 0) {
       const results = await handling(messages);
@@ -110,9 +111,13 @@ export function createPipeline<M extends Received>(options: PipelineOptions<M>):
         if (disposition.kind === "give-back") waiting.push(message);
         else finish(message, disposition);
       }
-      if (waiting.length > 0 && !((await sleep(backoff.next(), draining.signal)) && (await recover()))) {
-        unhandled.push(...(draining.signal.aborted ? waiting : []));
-        return;
+      if (waiting.length > 0) {
+        backoff ??= createBackoff({ initialMs: 50, maxMs: 5_000 });
+        const goesOn = (await sleep(backoff.next(), draining.signal)) && (await recover());
+        if (!goesOn) {
+          unhandled.push(...(draining.signal.aborted ? waiting : []));
+          return;
+        }
       }
       messages = waiting;
     }

@@ -49,7 +49,7 @@ export const firstOutboxMigration: Migration = {
 /** The part of an outbox that one relay may publish for now. */
 interface Claim {
   readonly shard: number;
-  /** Whoever claims the shard later has another: what this relay writes then is refused. */
+  /** A later claim of the shard has another lease, and what this relay writes then is refused. */
   readonly lease: string;
   /** In the order in which they are to be published; at least one. */
   readonly rows: readonly OutboxRow[];
@@ -71,7 +71,7 @@ interface Results {
 interface Claims {
   /** The shard that has waited longest of those that are free and have something due; undefined when there is none. */
   claim(limit: number, leaseMs: number): Promise<Claim | undefined>;
-  /** Whether nobody else has claimed the shard since. */
+  /** Whether the claim still holds the shard. */
   renew(claim: Claim, leaseMs: number): Promise<boolean>;
   /** Writes the results and gives the shard back. False when another has claimed it since: nothing is written then. */
   finish(claim: Claim, results: Results): Promise<boolean>;
@@ -96,7 +96,7 @@ interface Row {
 /** The keys of a shard that halt: one of their events has failed of late, and the others wait until it succeeds. */
 const halted = sql`
   select array(select f.key from outbox f where f.shard = s.shard and f.not_before > now() and f.key <> '') as keys`;
-/** Events without a key wait for nobody. */
+/** Events without a key do not wait. */
 const due = sql`o.shard = s.shard and (o.not_before is null or o.not_before <= now()) and o.key <> all(h.keys)`;
 /** What one claim may bring into memory, and one event at the least. */
 const MOST_BYTES = 8 * 1024 * 1024;
