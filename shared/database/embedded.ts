@@ -12,6 +12,11 @@ import { shareSession } from "./shared-session.ts";
 /** An open PGlite, for one or many Databases. */
 export interface Embedded extends Engine {}
 
+const UNLIMITED = {
+  statementTimeoutMs: Number.POSITIVE_INFINITY,
+  idleInTransactionTimeoutMs: Number.POSITIVE_INFINITY,
+  poolSize: Number.POSITIVE_INFINITY,
+} as const;
 const SESSION_TIMEOUT_MS = 3_000;
 const CLOSE_TIMEOUT_MS = 5_000;
 
@@ -103,7 +108,7 @@ export function createEmbedded(location: EmbeddedLocation, sessionTimeoutMs: num
   return {
     name: location === "memory" ? "PGlite in memory" : `PGlite in ${location.folder}`,
     session,
-    limits: { statementTimeoutMs: Number.POSITIVE_INFINITY, idleInTransactionTimeoutMs: Number.POSITIVE_INFINITY },
+    limits: UNLIMITED,
     createDialect,
     async inOwnTransaction(work, signal) {
       signal.throwIfAborted();

@@ -2,7 +2,12 @@ import { type QueryExecutorProvider, type RawBuilder, sql, WithSchemaPlugin } fr
 import type { RequiredTables } from "./required-tables.ts";
 
 /** How long the database lets a session work or wait. */
-export interface DatabaseLimits {
+export interface DatabaseLimits extends TimeLimits {
+  /** Maximum number of connections; Infinity on the embedded database, whose one session all share. */
+  readonly poolSize: number;
+}
+
+export interface TimeLimits {
   /** Longest time for one statement, in ms; Infinity on the embedded database. */
   readonly statementTimeoutMs: number;
   /** Longest time between two statements of a transaction, in ms; Infinity on the embedded database. */
@@ -54,7 +59,7 @@ export function sharedSessionOf(db: QueryExecutorProvider): object | undefined {
   return originOf(db).session;
 }
 
-/** The time limits of the database of `db`. @throws TypeError when `db` does not come from `createDatabase` */
+/** The limits of the database of `db`. @throws TypeError when `db` does not come from `createDatabase` */
 export function limitsOf(db: QueryExecutorProvider): DatabaseLimits {
   return originOf(db).limits;
 }

@@ -177,7 +177,7 @@ export function createPostgresEngine(options: PostgresOptions): Engine {
 
   return {
     name: describePostgres(config.url),
-    limits: settings.limits,
+    limits: { ...settings.limits, poolSize: config.poolSize },
 
     createDialect: (_, admit) => dialectOver(() => lend(admit)),
 

@@ -53,7 +53,7 @@ test("a statement may take as long as the URL says, and handlers too", async (t)
   const settings = { statement_timeout: "100ms", connect_timeout: "500ms" };
   const { db } = await databaseForTest<unknown>(t, { migrations: {}, url: url.href, settings });
   await sql`select pg_sleep(1)`.execute(db);
-  assert.deepEqual(limitsOf(db), { statementTimeoutMs: 20_000, idleInTransactionTimeoutMs: 30_000 });
+  assert.deepEqual(limitsOf(db), { statementTimeoutMs: 20_000, idleInTransactionTimeoutMs: 30_000, poolSize: 10 });
 });
 
 type Where = Record<string, (t: TestContext) => Promise<string | undefined>>;

@@ -1,5 +1,5 @@
 import type { DatabaseConfig } from "./config.ts";
-import type { DatabaseLimits } from "./origin.ts";
+import type { TimeLimits } from "./origin.ts";
 
 /** What every session or transaction needs to be set, beside what the URL sets. */
 export interface SessionSettings {
@@ -10,7 +10,7 @@ export interface SessionSettings {
   /** The settings as a statement for the beginning of a transaction, where a pooler refuses or drops the startup's. */
   readonly local: string;
   /** The time limits among the settings. */
-  readonly limits: DatabaseLimits;
+  readonly limits: TimeLimits;
 }
 
 type ConfiguredLimits = Pick<DatabaseConfig, "statementTimeoutMs" | "idleInTransactionTimeoutMs">;

@@ -92,6 +92,8 @@ export interface ConsumerGuard<Extra extends object> {
   readonly batchSize: number;
   /** Maximum time of a handler under this guard, in milliseconds. A consumer with a longer `handler_timeout` is refused. */
   readonly maxHandlerMs?: number | undefined;
+  /** Maximum number of `run`s at a time. A consumer with a higher `concurrency` is refused. */
+  readonly maxConcurrency?: number | undefined;
   /** Resolves when what the guard needs can be used, such as its database. Rejects with the signal's reason. */
   ready(signal: AbortSignal): Promise<void>;
   /**

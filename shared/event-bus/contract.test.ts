@@ -336,6 +336,8 @@ for (const [name, enter] of Object.entries(worlds)) {
         run: async () => [],
       };
       assert.throws(() => bus.consume({ ...recorder(), guard }), RangeError);
+      const narrow = { ...guard, maxHandlerMs: 3_000, maxConcurrency: 3 };
+      assert.throws(() => bus.consume({ ...recorder(), guard: narrow }), /rabbitmq.concurrency is 4, .* allows 3/);
       assert.throws(
         () => bus.consume({ ...recorder(), guard: { ...guard, maxHandlerMs: 3_000 }, ephemeral: true }),
         TypeError,

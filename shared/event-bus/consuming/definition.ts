@@ -24,7 +24,7 @@ export interface ConsumerDefinition {
 
 /**
  * @throws TypeError when an event is not declared as one or has no handler, or an ephemeral queue has a guard; RangeError
- *   when `handler_timeout` is longer than the guard allows
+ *   when `handler_timeout` or `concurrency` exceeds what the guard allows
  */
 export function defineConsumer<Events extends readonly DescMessage[], Extra extends object>(
   options: ConsumeOptions<Events, Extra>,
@@ -42,6 +42,12 @@ export function defineConsumer<Events extends readonly DescMessage[], Extra exte
     throw new RangeError(
       `rabbitmq.handler_timeout is ${config.handlerTimeoutMs} ms, and the inbox allows ${guard.maxHandlerMs} ms: ` +
         "the database would end the handler's transaction first (database.idle_in_transaction_timeout)",
+    );
+  }
+  if (config.concurrency > (guard.maxConcurrency ?? Number.POSITIVE_INFINITY)) {
+    throw new RangeError(
+      `rabbitmq.concurrency is ${config.concurrency}, and the inbox allows ${guard.maxConcurrency}: ` +
+        "each handler has a connection of its own (database.pool_size)",
     );
   }
   const retryDelaysMs = ephemeral ? [] : config.retry.delaysMs;

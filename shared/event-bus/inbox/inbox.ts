@@ -117,7 +117,8 @@ export function createInbox<Tables>(options: InboxOptions<Tables>): Inbox<Tables
     return false;
   }
 
-  const maxHandlerMs = limitsOf(db).idleInTransactionTimeoutMs - batchTimeMs - HANDLER_MARGIN_MS;
+  const { idleInTransactionTimeoutMs, poolSize } = limitsOf(db);
+  const maxHandlerMs = idleInTransactionTimeoutMs - batchTimeMs - HANDLER_MARGIN_MS;
   /** A message that cannot be recorded is tried again for so long: a handler may be at work on a copy. */
   const recordMs = Number.isFinite(maxHandlerMs) ? maxHandlerMs : LOST_SESSIONS_MS;
 
@@ -130,6 +131,8 @@ export function createInbox<Tables>(options: InboxOptions<Tables>): Inbox<Tables
   return {
     batchSize,
     maxHandlerMs,
+    // One connection at least is left for calls and for the outbox.
+    maxConcurrency: Math.max(1, poolSize - 1),
 
     async ready(signal) {
       const backoff = createBackoff({ initialMs: 100, maxMs: 5_000 });
