@@ -23,7 +23,7 @@ function setupOf(one: QueueForTest): EventsSetup {
 
 const run = (line: string, env = {}, setup = nowhere) => runEventsCommand(line.split(" ").filter(Boolean), env, setup);
 
-describe("a wrong call ends with 64, and with the usage", () => {
+describe("a wrong call ends with 64, and names the help", () => {
   const wrong = [
     "",
     "nonsense",
@@ -51,7 +51,7 @@ describe("a wrong call ends with 64, and with the usage", () => {
       const { code, stdout, stderr } = await run(line, { RABBITMQ_URL: "amqp://127.0.0.1:1" });
       assert.equal(code, 64, stderr);
       assert.equal(stdout, "");
-      assert.match(stderr, /^.+\n\nusage: npm run events/);
+      assert.match(stderr, /^.+\nusage: npm run events -- --help\n$/);
     });
   }
 });

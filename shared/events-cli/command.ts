@@ -16,16 +16,19 @@ export interface CommandResult {
 
 const EXIT = { ok: 0, failure: 1, usage: 64 } as const;
 
-/** What an operator asks of a system's events, from the command line. Only a mistake of ours rejects. */
+const SEE_HELP = "usage: npm run events -- --help";
+
+/** Runs one command about a system's events. Rejects only on a programming error. */
 export async function runEventsCommand(args: readonly string[], env: Env, setup: EventsSetup): Promise<CommandResult> {
-  const usage = usageOf(Object.keys(setup.services));
-  if (args.includes("--help") || args.includes("-h")) return { code: EXIT.ok, stdout: usage, stderr: "" };
+  if (args.includes("--help") || args.includes("-h")) {
+    return { code: EXIT.ok, stdout: usageOf(Object.keys(setup.services)), stderr: "" };
+  }
   try {
     const { command, given, json } = parse(args, commandsOf(setup));
     const answer = await command.run(given, env);
     return resultOf(answer, json);
   } catch (error) {
-    if (error instanceof UsageError) return { code: EXIT.usage, stdout: "", stderr: `${error.message}\n\n${usage}` };
+    if (error instanceof UsageError) return { code: EXIT.usage, stdout: "", stderr: `${error.message}\n${SEE_HELP}\n` };
     return { code: EXIT.failure, stdout: "", stderr: `${said(error)}\n` };
   }
 }

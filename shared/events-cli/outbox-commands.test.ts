@@ -186,7 +186,7 @@ describe("a failure ends with 1, and a line that says why", () => {
   });
 });
 
-describe("a wrong call ends with 64, and with the usage", () => {
+describe("a wrong call ends with 64, and names the help", () => {
   const wrong = [
     "list",
     "list --service nobody",
@@ -204,7 +204,7 @@ describe("a wrong call ends with 64, and with the usage", () => {
     test(`events outbox ${line}`, async () => {
       const { code, stderr } = await commandOn(databaseConfig({ url: "postgres://it@127.0.0.1:1/it" })).run(line);
       assert.equal(code, 64, stderr);
-      assert.match(stderr, /^.+\n\nusage: npm run events/);
+      assert.match(stderr, /^.+\nusage: npm run events -- --help\n$/);
     });
   }
 });

@@ -1,8 +1,7 @@
 import type { Logger } from "#shared/logging";
-import { createBackoff } from "#shared/timing";
+import { createBackoff, sleep } from "#shared/timing";
 import { createAvailabilityLog } from "../resolving/availability-log.ts";
 import { REGISTRY_BACKOFF } from "../resolving/following-resolver.ts";
-import { pause } from "../resolving/pause.ts";
 import type { Listing, Registration, RegistrationState } from "./registration.ts";
 
 export interface KeepRegisteredOptions {
@@ -48,7 +47,7 @@ export function keepRegistered(options: KeepRegisteredOptions): Registration {
         availability.failed(error instanceof Error ? error : new Error(String(error)));
         pauseMs = backoff.next();
       }
-      await pause(pauseMs, signal);
+      await sleep(pauseMs, signal, { keepsAlive: false });
     }
   }
 

@@ -1,11 +1,11 @@
 import { z } from "zod";
+import { sleep } from "#shared/timing";
 import { type Endpoint, endpointAt } from "../addresses/endpoint.ts";
 import { isPort, joinHostPort } from "../addresses/host-port.ts";
 import type { ConsulTarget } from "../addresses/target.ts";
 import type { ConsulConfig } from "../config.ts";
 import { createConsulClient } from "../registries/consul-client.ts";
 import { readAnswer } from "../registries/registry-error.ts";
-import { pause } from "../resolving/pause.ts";
 import type { Source } from "../resolving/source.ts";
 
 /** How long the agent holds a question that has no new answer; it adds up to a sixteenth by itself. */
@@ -53,7 +53,7 @@ export function createConsulSource({ service, tag }: ConsulTarget, config: Consu
         const { headers, body } = await client.call("GET", pathAt(index), { timeoutMs, signal });
         found(readAnswer(healthy, body, config.address).flatMap(endpointOf));
         index = nextIndex(index, headers["x-consul-index"]);
-        await pause(SHORTEST_CYCLE_MS, signal);
+        await sleep(SHORTEST_CYCLE_MS, signal, { keepsAlive: false });
       }
     },
   };

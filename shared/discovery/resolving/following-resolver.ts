@@ -1,7 +1,6 @@
 import type { Logger } from "#shared/logging";
-import { createBackoff } from "#shared/timing";
+import { createBackoff, sleep } from "#shared/timing";
 import { createAvailabilityLog } from "./availability-log.ts";
-import { pause } from "./pause.ts";
 import type { Resolver, ResolverListener } from "./resolver.ts";
 import type { Found, Source } from "./source.ts";
 import { createSteadySet, type SteadySet } from "./steady-set.ts";
@@ -73,7 +72,7 @@ export function createFollowingResolver(options: FollowingOptions): Resolver {
       step = new AbortController();
       const pauseMs = await look(steady);
       if (step.signal.aborted) continue;
-      await pause(pauseMs, step.signal);
+      await sleep(pauseMs, step.signal, { keepsAlive: false });
     }
   }
 
