@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 
-const DEFAULT_TIMEOUT_MS = 15_000;
+const DEFAULT_TIMEOUT_MS = 60_000;
 
 /** Polls a condition every 5 ms until it is true. @throws Error after `timeoutMs` (default 15,000) */
 export async function until(

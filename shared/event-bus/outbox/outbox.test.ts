@@ -86,7 +86,7 @@ for (const engine of Object.keys(engines)) {
       hurryRetries(t, database);
       for (const relay of relays) relay.start();
       for (let n = 100; n < 150; n++) await add(n);
-      await until("the outbox to be empty", isEmpty(relays[0]!), 30_000);
+      await until("the outbox to be empty", isEmpty(relays[0]!), 120_000);
       assert.deepEqual(accepted, expected);
     });
 
