@@ -1,0 +1,60 @@
+import { execFile } from "node:child_process";
+import { join } from "node:path";
+import process from "node:process";
+import type { Exceptions } from "./exceptions.ts";
+
+export interface SuiteOptions {
+  /** Of the runner, as `install` returns it. */
+  readonly runner: string;
+  readonly mode: "server" | "client";
+  /** Flags of the program under test. */
+  readonly flags?: readonly string[];
+  readonly exceptions: Exceptions;
+}
+
+export interface Summary {
+  /** Number of cases that have a result. */
+  readonly total: number;
+  readonly passed: number;
+  /** Number of cases that failed as the exceptions say. */
+  readonly excepted: number;
+  /** Unexpected failures with their reasons and the totals, or the whole output when the runner did not finish. */
+  readonly report: string;
+}
+
+const SUITE_TIMEOUT_MS = 10 * 60_000;
+const MAX_OUTPUT_BYTES = 64 * 1024 * 1024;
+
+/** Runs the suite; CONFORMANCE_CASES, a pattern of the runner such as `Basic/**`, leaves out all other cases. */
+export async function runSuite({ runner, mode, flags = [], exceptions }: SuiteOptions): Promise<Summary> {
+  const { failing = [], flaky = [] } = exceptions;
+  const cases = process.env["CONFORMANCE_CASES"];
+  const args = [
+    ...["--mode", mode, "--conf", join(import.meta.dirname, `${mode}.yaml`)],
+    ...failing.flatMap((pattern) => ["--known-failing", pattern]),
+    ...flaky.flatMap((pattern) => ["--known-flaky", pattern]),
+    ...(cases === undefined ? [] : ["--run", cases]),
+    ...["--", process.execPath, join(import.meta.dirname, `programs/${mode}.ts`), ...flags],
+  ];
+  return toSummary(await outputOf(runner, args));
+}
+
+/** The exit code says less than the summary: the runner ends with 0 when some cases could not be run. */
+function outputOf(runner: string, args: readonly string[]): Promise<string> {
+  const { promise, resolve } = Promise.withResolvers<string>();
+  const options = { timeout: SUITE_TIMEOUT_MS, maxBuffer: MAX_OUTPUT_BYTES };
+  execFile(runner, args, options, (_error, stdout, stderr) => resolve(stdout + stderr));
+  return promise;
+}
+
+export function toSummary(output: string): Summary {
+  const numberIn = (pattern: RegExp) => Number(pattern.exec(output)?.[1] ?? 0);
+  const isFinished = output.includes("\nTotal cases: ");
+  const parts = output.split(/^(?=FAILED: |INFO: |Total cases: )/m);
+  return {
+    total: numberIn(/^Total cases: (\d+)/m),
+    passed: numberIn(/^(\d+) passed, /m),
+    excepted: numberIn(/^\(Another (\d+) failed as expected/m),
+    report: isFinished ? parts.filter((part) => /^(FAILED|Total cases): /.test(part)).join("") : output,
+  };
+}
