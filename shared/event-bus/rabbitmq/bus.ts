@@ -100,9 +100,9 @@ export function createRabbitmqBus({ config, source, logger, readiness }: Rabbitm
     );
   }
 
-  async function send(envelope: EventEnvelope, signal?: AbortSignal): Promise<void> {
-    if (links === undefined) throw busUnavailable("the event bus has not been started");
-    await links.publisher.send(toAmqp(config.exchange, envelope), toBody(envelope), signal);
+  function send(envelope: EventEnvelope, signal?: AbortSignal): Promise<void> {
+    if (links === undefined) return Promise.reject(busUnavailable("the event bus has not been started"));
+    return links.publisher.send(toAmqp(config.exchange, envelope), toBody(envelope), signal);
   }
 
   async function closeNow(signal?: AbortSignal): Promise<void> {
@@ -121,8 +121,9 @@ export function createRabbitmqBus({ config, source, logger, readiness }: Rabbitm
       started ??= startNow(signal);
       return started;
     },
-    publish: async (schema, message, { key } = {}) =>
-      send(createEnvelope(eventTypeOf(schema), message, { key, source, encoding: config.encoding })),
+    async publish(schema, message, { key } = {}) {
+      await send(createEnvelope(eventTypeOf(schema), message, { key, source, encoding: config.encoding }));
+    },
     send,
     consume(consumeOptions): EventConsumer {
       const definition = defineConsumer(consumeOptions, config);

@@ -1,10 +1,19 @@
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
+import type { Writable } from "node:stream";
 import { type TestContext, test } from "node:test";
-import { type AsyncMessage, type Channel, Connection } from "rabbitmq-client";
+import { type AsyncMessage, type Channel, Connection, type Envelope } from "rabbitmq-client";
 import { type RabbitmqForTest, rabbitmqForTest, until, within } from "#shared/testing";
 import { HEADERS } from "./amqp-message.ts";
-import { contentHeaderOf, createClient, frameMaxOf, withContentHeader } from "./client-workarounds.ts";
+import {
+  type Confirmation,
+  contentHeaderOf,
+  createClient,
+  createWriteTogether,
+  frameMaxOf,
+  publish,
+  withContentHeader,
+} from "./client-workarounds.ts";
 import { headersTableOf, movedContentHeader } from "./content-header.ts";
 import { encodeField, fieldsOf } from "./field-table.ts";
 import { readdressed } from "./readdressed.ts";
@@ -48,7 +57,13 @@ const ODD = Buffer.concat([
   field("__proto__", "t", "00"),
 ]);
 
-async function channelFor(t: TestContext): Promise<{ channel: Channel; broker: RabbitmqForTest } | undefined> {
+interface World {
+  readonly channel: Channel;
+  readonly broker: RabbitmqForTest;
+  readonly rabbit: Connection;
+}
+
+async function channelFor(t: TestContext): Promise<World | undefined> {
   const broker = await rabbitmqForTest(t);
   if (broker === undefined) return undefined;
   const rabbit = createClient({ url: broker.url }, () => assert.fail("this version of rabbitmq-client is not known"));
@@ -56,7 +71,40 @@ async function channelFor(t: TestContext): Promise<{ channel: Channel; broker: R
   t.after(() => rabbit.unsafeDestroy());
   const channel = await within(rabbit.acquire(), "a channel");
   await channel.confirmSelect();
-  return { channel, broker };
+  return { channel, broker, rabbit };
+}
+
+/** The client goes on as before. */
+function changeInside(t: TestContext): void {
+  const acquire = Connection.prototype.acquire;
+  t.mock.method(Connection.prototype, "acquire", async function (this: Connection) {
+    const channel = await acquire.call(this);
+    // The client itself does not read it.
+    const { _state: state } = channel as unknown as { readonly _state: { readonly stream: Writable } };
+    Object.defineProperty(state.stream, "writableLength", { value: undefined });
+    return channel;
+  });
+}
+
+async function stored(channel: Channel, envelope: Envelope, body: Buffer): Promise<void> {
+  assert.deepEqual(await outcomesOf(channel, [{ envelope, body }]), ["stored"]);
+}
+
+/** Publishes on a channel in confirm mode. @returns what came of each message */
+function outcomesOf(channel: Channel, messages: readonly { envelope: Envelope; body: Buffer }[]): Promise<string[]> {
+  return Promise.all(
+    messages.map(({ envelope, body }) => {
+      const { promise, resolve } = Promise.withResolvers<string>();
+      const confirmation: Confirmation = {
+        envelope,
+        returned: false,
+        resolve: () => resolve(confirmation.returned ? "returned" : "stored"),
+        reject: () => resolve("refused"),
+      };
+      publish(channel, body, confirmation);
+      return promise;
+    }),
+  );
 }
 
 async function got(channel: Channel, queue: string): Promise<AsyncMessage> {
@@ -97,10 +145,10 @@ for (const type of ["classic", "quorum"] as const) {
     await channel.queueDeclare({ queue, arguments: { "x-queue-type": type }, durable: true });
     for (const table of [ODD, nested(12_000)]) {
       const first = withContentHeader({ routingKey: queue }, movedContentHeader(NO_PROPERTIES, table));
-      await channel.basicPublish(first, Buffer.from("body"));
+      await stored(channel, first, Buffer.from("body"));
       const came = { ...(await got(channel, queue)), exchange: "x", routingKey: "k" };
       const { envelope, body } = readdressed(came, queue, { [HEADERS.attempt]: 2 });
-      await channel.basicPublish(envelope, body);
+      await stored(channel, envelope, body);
       const moved = await got(channel, queue);
       const own = [
         encodeField(HEADERS.originExchange, "x"),
@@ -138,12 +186,12 @@ test("bodies are the bytes that came, whatever their content type, and it is kep
   ] as const;
   for (const [contentType, body] of bodies) {
     const before = received.length;
-    await channel.basicPublish({ ...properties, routingKey: queue, contentType, expiration: "60000" }, body);
+    await stored(channel, { ...properties, routingKey: queue, contentType, expiration: "60000" }, body);
     await until("the message", () => received.length > before);
     const came = received.at(-1);
     assert.ok(came);
     const { envelope, body: again } = readdressed(came, queue, {});
-    await channel.basicPublish(envelope, again);
+    await stored(channel, envelope, again);
     await until("the moved message", () => received.length > before + 1);
     const moved = received.at(-1);
     assert.ok(moved && Buffer.isBuffer(moved.body));
@@ -186,13 +234,14 @@ test("headers that do not fit into a frame are shortened: our error text, then o
   ];
   const fill = room - Buffer.concat(kept).length - encodeField("large", "").length;
   const table = Buffer.concat([...kept, encodeField("large", "l".repeat(fill))]);
-  await channel.basicPublish(
+  await stored(
+    channel,
     withContentHeader({ routingKey: queue }, movedContentHeader(NO_PROPERTIES, table)),
     Buffer.from("body"),
   );
   const came = await got(channel, queue);
   const { envelope, body } = readdressed(came, queue, { [HEADERS.deadError]: "x".repeat(400) });
-  await channel.basicPublish(envelope, body);
+  await stored(channel, envelope, body);
   const { headers = {} } = await got(channel, queue);
   // RabbitMQ 4 sorts them.
   assert.deepEqual(
@@ -223,11 +272,11 @@ test("an error text in a header has no credentials and at most 500 bytes, cut be
   const { channel, broker } = world;
   const queue = broker.name("error");
   await channel.queueDeclare({ queue, exclusive: true });
-  await channel.basicPublish({ routingKey: queue, headers: { [HEADERS.attempt]: 99 } }, Buffer.from("body"));
+  await stored(channel, { routingKey: queue, headers: { [HEADERS.attempt]: 99 } }, Buffer.from("body"));
   const came = await got(channel, queue);
   const error = `amqp://user:secret@host refused: ${"€".repeat(400)}`;
   const { envelope, body } = readdressed(came, queue, { [HEADERS.deadError]: error });
-  await channel.basicPublish(envelope, body);
+  await stored(channel, envelope, body);
   const { headers } = await got(channel, queue);
   const text = String(headers?.[HEADERS.deadError]);
   assert.ok(!text.includes("secret") && text.endsWith("€"), text);
@@ -242,10 +291,10 @@ test("headers that were taken out of a message are left out when it is moved", a
   const queue = broker.name("redriven");
   await channel.queueDeclare({ queue, exclusive: true });
   const headers = { [HEADERS.originExchange]: "x", [HEADERS.originRoutingKey]: "k", [HEADERS.attempt]: 3, kept: "yes" };
-  await channel.basicPublish({ routingKey: queue, headers }, Buffer.from("body"));
+  await stored(channel, { routingKey: queue, headers }, Buffer.from("body"));
   const { headers: { [HEADERS.attempt]: _, ...others } = {}, ...came } = await got(channel, queue);
   const { envelope, body } = readdressed({ ...came, headers: others }, queue, { [HEADERS.originExchange]: "y" });
-  await channel.basicPublish(envelope, body);
+  await stored(channel, envelope, body);
   const { [HEADERS.attempt]: attempt, ...expected } = { ...headers, [HEADERS.originExchange]: "y" };
   assert.deepEqual((await got(channel, queue)).headers, expected);
   assert.equal(attempt, 3);
@@ -254,14 +303,7 @@ test("headers that were taken out of a message are left out when it is moved", a
 test("when the client's inside is not as expected, it decodes messages itself, and what it decodes with loss is not moved", async (t) => {
   const broker = await rabbitmqForTest(t);
   if (broker === undefined) return;
-  const acquire = Connection.prototype.acquire;
-  t.mock.method(Connection.prototype, "acquire", async function (this: Connection) {
-    const channel = await acquire.call(this);
-    // Another type, and the same to the client's own arithmetic.
-    const { _state: state } = channel as unknown as { readonly _state: { maxFrameSize: unknown } };
-    state.maxFrameSize = String(state.maxFrameSize);
-    return channel;
-  });
+  changeInside(t);
   const onMismatch = t.mock.fn();
   const rabbit = createClient({ url: broker.url }, onMismatch);
   rabbit.on("error", () => {});
@@ -272,14 +314,11 @@ test("when the client's inside is not as expected, it decodes messages itself, a
   const queue = broker.name("decoded");
   await channel.queueDeclare({ queue, exclusive: true });
   const contentType = "application/protobuf";
-  await channel.basicPublish(
-    { routingKey: queue, contentType, headers: { a: "b", n: 1, t: true } },
-    Buffer.from("body"),
-  );
+  await stored(channel, { routingKey: queue, contentType, headers: { a: "b", n: 1, t: true } }, Buffer.from("body"));
   const came = await got(channel, queue);
   const { envelope, body } = readdressed(came, queue, { [HEADERS.attempt]: 2 });
   assert.equal(contentHeaderOf(envelope), undefined);
-  await channel.basicPublish(envelope, body);
+  await stored(channel, envelope, body);
   const moved = await got(channel, queue);
   const own = { [HEADERS.originExchange]: "", [HEADERS.originRoutingKey]: queue, [HEADERS.attempt]: 2 };
   assert.deepEqual(moved.headers, { a: "b", n: 1, t: true, ...own });
@@ -291,6 +330,49 @@ test("when the client's inside is not as expected, it decodes messages itself, a
   ]) {
     assert.throws(() => readdressed(lossy, queue, {}), { reason: "EVENT_UNMOVABLE" });
   }
+});
+
+for (const inside of ["as expected", "not as expected"] as const) {
+  test(`of messages in flight those that the broker returns or refuses are told apart (the client's inside is ${inside})`, async (t) => {
+    if (inside === "not as expected") changeInside(t);
+    const broker = await rabbitmqForTest(t);
+    if (broker === undefined) return;
+    const rabbit = createClient({ url: broker.url });
+    rabbit.on("error", () => {});
+    t.after(() => rabbit.unsafeDestroy());
+    const channel = await within(rabbit.acquire(), "a channel");
+    await channel.confirmSelect();
+    const [queue, full] = [broker.name("takes"), broker.name("full")];
+    await channel.queueDeclare({ queue, exclusive: true });
+    const limits = { "x-max-length": 0, "x-overflow": "reject-publish" } as const;
+    await channel.queueDeclare({ queue: full, exclusive: true, arguments: limits });
+    const kinds = { stored: queue, refused: full, returned: broker.name("missing") } as const;
+    const names = Object.keys(kinds) as (keyof typeof kinds)[];
+    const expected = Array.from({ length: 600 }, (_, index) => names[(index % 7) % 3] ?? "stored");
+    const messages = expected.map((kind, index) => ({
+      // Two of each id, and others of the same id to another place.
+      envelope: { routingKey: kinds[kind], mandatory: true, messageId: `m-${index >> 2}` },
+      // Large ones wait for the socket, and the next ones behind them.
+      body: Buffer.alloc(index % 50 === 0 ? 300_000 : 100),
+    }));
+    assert.deepEqual(await within(outcomesOf(channel, messages), "the outcomes"), expected);
+  });
+}
+
+test("messages of one turn go out in one write", async (t) => {
+  const world = await channelFor(t);
+  if (world === undefined) return;
+  const { channel, broker, rabbit } = world;
+  const queue = broker.name("together");
+  await channel.queueDeclare({ queue, exclusive: true });
+  const { _socket: socket } = rabbit as unknown as { readonly _socket: Writable };
+  const write = t.mock.method(socket, "_write");
+  const messages = Array.from({ length: 100 }, () => ({ envelope: { routingKey: queue }, body: Buffer.from("body") }));
+  createWriteTogether(rabbit)();
+  const outcomes = outcomesOf(channel, messages);
+  assert.deepEqual(new Set(await within(outcomes, "the outcomes")), new Set(["stored"]));
+  assert.equal(write.mock.callCount(), 1);
+  assert.equal((await channel.queueDeclare({ queue, passive: true })).messageCount, 100);
 });
 
 test("tables that cannot be read have no fields", () => {

@@ -5,11 +5,15 @@
 // 1. The client decodes headers with loss, and a table that it cannot decode (nested too deeply, of an unknown type) ends the
 //    connection, again after each redelivery. So the properties are hidden from it and decoded here; their bytes are kept.
 // 2. It parses bodies of JSON and text. So the content type is hidden from it until the body is there.
-// 3. It encodes headers anew. So a moved message's content header is put in the place of the one that it makes.
+// 3. It encodes headers anew. So messages are encoded here, a moved one with the content header that it came with.
 // 4. Its channels use the frame size that was asked for, not the negotiated one.
-// 5. It makes a system call for each message and acknowledgement. So what is written in one turn goes out together.
-// 6. It reports a returned message later than its confirmation.
+// 5. It makes a system call for each message and acknowledgement, of several pieces each. So what is written in one turn goes
+//    out together, as one piece.
+// 6. It counts a message as published some microtasks after it is written, and makes several promises for each. So the
+//    confirmation is entered in its list at once.
+// 7. It reports a returned message later than its confirmation. So the return is noted when its header comes.
 
+import type { Writable } from "node:stream";
 import {
   type AsyncMessage,
   type Channel,
@@ -18,7 +22,9 @@ import {
   type Envelope,
   type SyncMessage,
 } from "rabbitmq-client";
-import { type ContentHeader, decodeProperties, FLAGS_AT, FRAME_OVERHEAD } from "./content-header.ts";
+import { busUnavailable } from "../errors.ts";
+import { type ContentHeader, decodeProperties, FLAGS_AT } from "./content-header.ts";
+import { encodeMessage } from "./message-frames.ts";
 
 /** What is used of the inside of a connection. */
 interface ConnectionInternals {
@@ -29,24 +35,46 @@ interface ConnectionInternals {
 }
 interface SocketInternals {
   readonly bytesRead: number;
+  readonly writableNeedDrain: boolean;
   read(size?: number): Buffer | null;
+  write(bytes: Buffer): boolean;
   cork(): void;
   uncork(): void;
+  _write(bytes: Buffer, encoding: "buffer", callback: Written): void;
+  _writev(pieces: readonly { readonly chunk: Buffer }[], callback: Written): void;
 }
+type Written = (error?: Error | null) => void;
 interface Frame {
   readonly type: number;
   fields?: object;
 }
 interface ChannelInternals {
   readonly _conn: ConnectionInternals;
-  readonly _state: { readonly maxFrameSize: number; readonly stream: { writeAsync(frames: Frames): Promise<void> } };
+  readonly _state: {
+    readonly maxFrameSize: number;
+    /** By delivery tag. */
+    readonly unconfirmed: Map<number, Confirmation>;
+    /** The delivery tag of the next message. */
+    deliveryCount: number;
+    readonly incoming?: { readonly methodFrame: { readonly methodId: number; readonly params: Address } };
+    /** Takes iterators of frames, and writes them as fast as the socket takes them. */
+    readonly stream: Writable;
+  };
+  _onHeader(frame: Frame): void;
 }
-type Frames = Iterator<Buffer>;
+type Address = Pick<Envelope, "messageId" | "exchange" | "routingKey">;
+
+/** A message that waits for the broker's confirmation. */
+export interface Confirmation {
+  readonly envelope: Envelope;
+  /** Whether the broker has sent the message back; known when it confirms it. */
+  returned: boolean;
+  resolve(): void;
+  reject(error: unknown): void;
+}
 
 const HEADER_FRAME = 2;
-const FRAME_END = 206;
-/** Of a frame: type, channel, size. */
-const FRAME_HEAD_BYTES = 7;
+const BASIC_RETURN = 0x003c_0032;
 /** RabbitMQ's default. The headers of a message have to fit into one frame. */
 export const DEFAULT_FRAME_BYTES = 128 * 1024;
 
@@ -97,6 +125,7 @@ export function createClient(options: ConnectionOptions, onMismatch: () => void 
     payload = undefined;
     if (!isAsExpected(internals)) return giveUp();
     internals._opt.frameMax = internals._state.frameMax;
+    writeAsOnePiece(internals._socket);
     hideProperties(internals._socket, (bytes) => {
       if (isAdapted) payload = bytes;
       return isAdapted;
@@ -117,7 +146,10 @@ export function createClient(options: ConnectionOptions, onMismatch: () => void 
   const acquire = rabbit.acquire;
   rabbit.acquire = async (acquireOptions) => {
     const channel = await acquire.call(rabbit, acquireOptions);
-    if (!adapt(channel)) giveUp();
+    if (!adapt(channel)) {
+      giveUp();
+      noteLateReturns(channel);
+    }
     return channel;
   };
   return rabbit;
@@ -128,6 +160,7 @@ let isMismatchReported = false;
 function isAsExpected({ _socket, _opt, _state, _handleChunk }: Partial<ConnectionInternals>): boolean {
   return (
     typeof _socket?.read === "function" &&
+    typeof _socket._write === "function" &&
     typeof _opt?.frameMax === "number" &&
     typeof _state?.frameMax === "number" &&
     typeof _handleChunk === "function"
@@ -147,28 +180,105 @@ function hideProperties(socket: SocketInternals, isHidden: (payload: Buffer) => 
   };
 }
 
+/** Channels whose inside is as expected. */
+const adapted = new WeakSet<Channel>();
+
 /** @returns false when the channel's inside is not as expected */
 function adapt(channel: Channel): boolean {
-  const { basicConsume, basicGet, basicPublish } = channel;
-  const { maxFrameSize, stream } = (channel as unknown as Partial<ChannelInternals>)._state ?? {};
-  if (typeof maxFrameSize !== "number" || typeof stream?.writeAsync !== "function") return false;
+  const { basicConsume, basicGet } = channel;
+  const internals = channel as unknown as ChannelInternals;
+  const { _state: state, _onHeader: onHeader } = internals;
+  if (!isChannelAsExpected(internals)) return false;
+  adapted.add(channel);
   channel.basicConsume = (params, handle) =>
     basicConsume.call(channel, params, (message) => handle(withContentType(message)));
   channel.basicGet = async (params) => withContentType(await basicGet.call(channel, params as string));
-  const writeAsync = stream.writeAsync;
-  let replacement: Buffer | undefined;
-  stream.writeAsync = (frames) =>
-    writeAsync.call(stream, replacement === undefined ? frames : replaceHeaderFrame(frames, replacement));
-  channel.basicPublish = (envelope: string | Envelope, body: unknown) => {
-    const header = typeof envelope === "string" ? undefined : contentHeaderOf(envelope);
-    if (header !== undefined) replacement = headerFrame(channel.id, header.payload, (body as Buffer).length);
-    try {
-      return basicPublish.call(channel, envelope as Envelope, body);
-    } finally {
-      replacement = undefined;
-    }
+  internals._onHeader = (frame) => {
+    const method = state.incoming?.methodFrame;
+    if (method?.methodId === BASIC_RETURN)
+      noteReturn(state.unconfirmed.values(), { ...frame.fields, ...method.params });
+    onHeader.call(channel, frame);
   };
   return true;
+}
+
+function isChannelAsExpected({ _conn, _state: state, _onHeader }: Partial<ChannelInternals>): boolean {
+  return (
+    typeof _conn?._socket?.write === "function" &&
+    typeof _onHeader === "function" &&
+    typeof state?.maxFrameSize === "number" &&
+    state.deliveryCount === 1 &&
+    state.unconfirmed instanceof Map &&
+    typeof state.stream?.writableLength === "number"
+  );
+}
+
+/**
+ * Publishes a message on a channel in confirm mode. All messages of a channel have to be published by it, since the client
+ * gives its own their delivery tags later.
+ *
+ * @throws DomainError EVENT_TOO_LARGE when the headers do not fit into a frame, EVENT_BUS_UNAVAILABLE when the channel is
+ *   closed; then nothing is written
+ */
+export function publish(channel: Channel, body: Buffer, confirmation: Confirmation): void {
+  if (!channel.active) throw busUnavailable("the channel is closed");
+  const { envelope } = confirmation;
+  const header = contentHeaderOf(envelope)?.payload;
+  const { head, rest } = encodeMessage(channel.id, envelope, body, frameMaxOf(channel), header);
+  if (!adapted.has(channel)) {
+    publishByClient(channel, body, confirmation);
+    return;
+  }
+  const { _conn: connection, _state: state } = channel as unknown as ChannelInternals;
+  const { stream } = state;
+  state.unconfirmed.set(state.deliveryCount++, confirmation);
+  // Behind what still waits for the socket.
+  const isNext = stream.writableLength === 0 && !connection._socket.writableNeedDrain;
+  if (rest === undefined && isNext) connection._socket.write(head);
+  else stream.write(framesOf(head, rest));
+}
+
+function* framesOf(head: Buffer, rest: Iterator<Buffer> | undefined): Generator<Buffer> {
+  yield head;
+  for (let next = rest?.next(); next?.done === false; next = rest?.next()) yield next.value;
+}
+
+/** Messages in flight on channels whose inside is not as expected. */
+const unconfirmedByClient = new WeakMap<Channel, Set<Confirmation>>();
+
+function noteLateReturns(channel: Channel): void {
+  const unconfirmed = new Set<Confirmation>();
+  unconfirmedByClient.set(channel, unconfirmed);
+  channel.on("basic.return", (message) => noteReturn(unconfirmed, message));
+}
+
+function publishByClient(channel: Channel, body: Buffer, confirmation: Confirmation): void {
+  const unconfirmed = unconfirmedByClient.get(channel);
+  unconfirmed?.add(confirmation);
+  channel.basicPublish(confirmation.envelope, body).then(
+    () => {
+      // The client emits returns in an immediate, so later than it resolves confirmations.
+      setImmediate(setImmediate, () => {
+        unconfirmed?.delete(confirmation);
+        confirmation.resolve();
+      });
+    },
+    (error: unknown) => {
+      unconfirmed?.delete(confirmation);
+      confirmation.reject(error);
+    },
+  );
+}
+
+/** Copies of a message are returned in the order in which they were published. */
+function noteReturn(unconfirmed: Iterable<Confirmation>, { messageId, exchange, routingKey }: Address): void {
+  for (const confirmation of unconfirmed) {
+    const { envelope, returned } = confirmation;
+    if (returned || envelope.messageId !== messageId || (envelope.routingKey ?? "") !== routingKey) continue;
+    if ((envelope.exchange ?? "") !== exchange) continue;
+    confirmation.returned = true;
+    return;
+  }
 }
 
 function withContentType<M extends AsyncMessage | SyncMessage | undefined>(message: M): M {
@@ -177,24 +287,11 @@ function withContentType<M extends AsyncMessage | SyncMessage | undefined>(messa
   return message;
 }
 
-function headerFrame(channelId: number, payload: Buffer, bodySize: number): Buffer {
-  const frame = Buffer.alloc(payload.length + FRAME_OVERHEAD);
-  frame.writeUInt8(HEADER_FRAME, 0);
-  frame.writeUInt16BE(channelId, 1);
-  frame.writeUInt32BE(payload.length, 3);
-  payload.copy(frame, FRAME_HEAD_BYTES);
-  frame.writeBigUInt64BE(BigInt(bodySize), FRAME_HEAD_BYTES + 4);
-  frame.writeUInt8(FRAME_END, frame.length - 1);
-  return frame;
-}
-
-/** The frames of a message: its method, its content header, its body. */
-function* replaceHeaderFrame(frames: Frames, header: Buffer): Generator<Buffer> {
-  for (let index = 0; ; index++) {
-    const { value, done } = frames.next();
-    if (done) return;
-    yield index === 1 ? header : value;
-  }
+/** Small pieces take longer to hand over to the system than to copy. */
+function writeAsOnePiece(socket: SocketInternals): void {
+  socket._writev = (pieces, callback) => {
+    socket._write(Buffer.concat(pieces.map(({ chunk }) => chunk)), "buffer", callback);
+  };
 }
 
 /**
@@ -215,33 +312,5 @@ export function createWriteTogether(rabbit: Connection): () => void {
       corked = false;
       socket.uncork();
     });
-  };
-}
-
-/**
- * Calls back once every `basic.return` that came before is known. The broker sends an unroutable message back and then
- * confirms it; the client emits the return in a `setImmediate`, so later than it resolves the confirmation. Requests of one
- * turn of the event loop share their immediates.
- */
-export function createReturnsBarrier(): (callback: () => void) => void {
-  let asked: (() => void)[] = [];
-  let waiting: (() => void)[] = [];
-  let scheduled = false;
-
-  function turn(): void {
-    const due = waiting;
-    // Asked for before this immediate, and so maybe after another one that still is to run in this round.
-    waiting = asked;
-    asked = [];
-    scheduled = waiting.length > 0;
-    if (scheduled) setImmediate(turn);
-    for (const callback of due) callback();
-  }
-
-  return (callback) => {
-    asked.push(callback);
-    if (scheduled) return;
-    scheduled = true;
-    setImmediate(turn);
   };
 }

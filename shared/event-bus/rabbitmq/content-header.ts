@@ -1,4 +1,3 @@
-import type { Envelope } from "rabbitmq-client";
 import { decodeTable } from "./field-table.ts";
 
 /** A message's content header as it came, byte for byte (AMQP 0-9-1, 4.2.6.1). */
@@ -23,7 +22,7 @@ interface Property {
  * In the order of their flags. A moved message is no longer to expire. Its user is not the one who moves it, so the broker
  * would refuse it. It is always persistent.
  */
-const PROPERTIES: readonly Property[] = [
+export const PROPERTIES: readonly Property[] = [
   { name: "contentType", kind: "short string", flag: 0x8000, isMoved: true },
   { name: "contentEncoding", kind: "short string", flag: 0x4000, isMoved: true },
   { name: "headers", kind: "table", flag: 0x2000, isMoved: false },
@@ -40,12 +39,14 @@ const PROPERTIES: readonly Property[] = [
   { name: "clusterId", kind: "short string", flag: 0x0004, isMoved: false },
 ];
 
+/** Class `basic`, and the weight. */
+export const CONTENT_CLASS = 0x003c_0000;
 /** Behind the class, the weight and the body size. */
 export const FLAGS_AT = 12;
-const PROPERTIES_AT = 14;
+export const PROPERTIES_AT = 14;
 /** The type, channel and size of a frame, and the octet at its end. */
 export const FRAME_OVERHEAD = 8;
-const PERSISTENT = 2;
+export const PERSISTENT = 2;
 const EMPTY = Buffer.alloc(0);
 
 /** Decodes the properties that a message has. */
@@ -92,31 +93,6 @@ export function movedContentHeader(payload: Buffer, table: Buffer): Buffer {
   const head = Buffer.from(payload.subarray(0, PROPERTIES_AT));
   head.writeUInt16BE(flags, FLAGS_AT);
   return Buffer.concat([head, ...parts]);
-}
-
-/** Size of the content header's frame of a message to be published, in bytes. An upper bound when that is within `frameMax`. */
-export function contentHeaderFrameSize(envelope: Envelope, frameMax: number): number {
-  const headers: Readonly<Record<string, unknown>> = envelope.headers ?? {};
-  const bound = MAX_PROPERTIES_BYTES + tableSize(headers, (text) => 3 * text.length);
-  if (bound <= frameMax) return bound;
-  let size = FRAME_OVERHEAD + PROPERTIES_AT + 4 + tableSize(headers, Buffer.byteLength);
-  for (const { name } of PROPERTIES) {
-    const value = (envelope as Readonly<Record<string, unknown>>)[name];
-    size += typeof value === "string" ? 1 + Math.min(Buffer.byteLength(value), 255) : MAX_NUMBER_BYTES;
-  }
-  return size;
-}
-
-const MAX_NUMBER_BYTES = 8;
-const MAX_PROPERTIES_BYTES = FRAME_OVERHEAD + PROPERTIES_AT + PROPERTIES.length * 256;
-
-function tableSize(headers: Readonly<Record<string, unknown>>, bytesOf: (text: string) => number): number {
-  let size = 0;
-  for (const name in headers) {
-    const value = headers[name];
-    size += 2 + bytesOf(name) + (typeof value === "string" ? 4 + bytesOf(value) : MAX_NUMBER_BYTES);
-  }
-  return size;
 }
 
 function eachProperty(payload: Buffer, visit: (property: Property, start: number, end: number) => void): void {

@@ -1,9 +1,10 @@
-import type { Channel, Envelope, ReturnedMessage } from "rabbitmq-client";
+import type { Channel, Envelope } from "rabbitmq-client";
 import { DomainError } from "#shared/errors";
 import { bounded } from "#shared/timing";
 import { busUnavailable, isBusOutage, notConfirmed, refused, unroutable } from "../errors.ts";
-import { createReturnsBarrier, receivedBytesOf } from "./client-workarounds.ts";
+import { type Confirmation, publish, receivedBytesOf } from "./client-workarounds.ts";
 import { type BrokerConnection, codeOf } from "./connection.ts";
+import { createFlights, type Flight } from "./flights.ts";
 import { createSizeLimits } from "./size-limits.ts";
 
 /** Publishes with the broker's confirmation. */
@@ -43,21 +44,23 @@ const MAX_UNCONFIRMED_BYTES = 128 * MIB;
 /** Number of messages that go out one by one after the broker has closed the channel because of one of them. */
 const ONE_BY_ONE = 500;
 
-/** A message in flight, or copies of it to the same place. */
-interface Flight {
-  copies: number;
-  returned: boolean;
+/** A message that has been sent and not confirmed, or that waits for a channel. */
+interface MessageFlight extends Flight, Confirmation {
+  readonly body: Buffer;
+  readonly allowedMs: number;
+  /** The channel that it was written to. */
+  channel: Channel | undefined;
+  /** Of a large message: number of bytes that had come from the broker when it was written. */
+  received: number;
 }
 
 export function createPublisher(options: PublisherOptions): Publisher {
   const { connection, prepare, timeoutMs, load = { bytes: 0 } } = options;
-  const flights = new Map<string, Flight>();
-  const afterReturns = createReturnsBarrier();
+  const flights = createFlights<MessageFlight>(expire, ({ signal, reject }) => reject(signal?.reason));
   const sizes = createSizeLimits();
   const emptied = new Set<() => void>();
   let current: Channel | undefined;
   let opening: Promise<Channel> | undefined;
-  let unconfirmed = 0;
   /** Number of messages that are still to go out one by one, which shows the one that the broker does not take. */
   let oneByOne = 0;
   let previous: Promise<unknown> = Promise.resolve();
@@ -69,7 +72,6 @@ export function createPublisher(options: PublisherOptions): Publisher {
     // The connection was only blocked, or another channel came first.
     if (current?.active) return current;
     const channel = await connection.channel();
-    channel.on("basic.return", onReturn);
     channel.once("close", () => discard(channel));
     // The promise of a message that is still being written does not say why the broker has closed the channel.
     channel.once("error", noteRefusal);
@@ -98,97 +100,77 @@ export function createPublisher(options: PublisherOptions): Publisher {
     if (codeOf(error) === "PRECONDITION_FAILED" && !sizes.learn(error)) oneByOne = ONE_BY_ONE;
   }
 
-  function onReturn(message: ReturnedMessage): void {
-    const flight = flights.get(flightKey(message));
-    if (flight !== undefined) flight.returned = true;
-  }
-
-  function register(envelope: Envelope): Flight {
-    const key = flightKey(envelope);
-    const flight = flights.get(key) ?? { copies: 0, returned: false };
-    flight.copies++;
-    flights.set(key, flight);
-    return flight;
-  }
-
-  function unregister(envelope: Envelope, flight: Flight): void {
-    if (--flight.copies === 0) flights.delete(flightKey(envelope));
-  }
-
   function send(envelope: Envelope, body: Buffer, signal: AbortSignal | undefined): Promise<void> {
-    return new Promise((resolve, reject) => {
-      let settled = false;
-      let written: Channel | undefined;
-      let received = 0;
-      unconfirmed++;
-      load.bytes += body.length;
-      const allowedMs = timeoutMs * (1 + Math.floor(load.bytes / MIB));
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    load.bytes += body.length;
+    const allowedMs = timeoutMs * (1 + Math.floor(load.bytes / MIB));
+    const flight: MessageFlight = {
+      envelope,
+      body,
+      signal,
+      allowedMs,
+      expiresAt: performance.now() + allowedMs,
+      channel: undefined,
+      received: 0,
+      returned: false,
+      resolve() {
+        if (!end(flight)) return;
+        if (flight.returned) reject(unroutable(envelope.routingKey ?? ""));
+        else resolve();
+      },
+      reject(error) {
+        noteRefusal(error);
+        if (end(flight)) reject(signal?.aborted ? signal.reason : publishError(sizes.faultOf(body) ?? error));
+      },
+    };
+    flights.add(flight);
+    if (current?.active && connection.isReady) write(flight, current);
+    else
+      ready().then(
+        (channel) => write(flight, channel),
+        (error: unknown) => flight.reject(error),
+      );
+    return promise;
+  }
 
-      function settle(finish: () => void): void {
-        if (settled) return;
-        settled = true;
-        unconfirmed--;
-        load.bytes -= body.length;
-        clearTimeout(timer);
-        signal?.removeEventListener("abort", abort);
-        finish();
-        if (unconfirmed === 0) for (const done of emptied) done();
-      }
+  /** @returns false when it has ended before */
+  function end(flight: MessageFlight): boolean {
+    if (!flights.remove(flight)) return false;
+    load.bytes -= flight.body.length;
+    if (flights.size === 0) for (const done of emptied) done();
+    return true;
+  }
 
-      function fail(error: unknown): void {
-        settle(() => reject(publishError(error)));
-      }
+  function write(flight: MessageFlight, channel: Channel): void {
+    // Too late: its sender has given up, and will send it again.
+    if (!flights.has(flight)) return;
+    const { body } = flight;
+    try {
+      const fault = sizes.faultOf(body);
+      if (fault !== undefined) throw fault;
+      flight.channel = channel;
+      if (body.length >= MIB) flight.received = receivedBytesOf(channel);
+      connection.writeTogether();
+      publish(channel, body, flight);
+    } catch (error) {
+      flight.reject(error);
+    }
+  }
 
-      function expire(): void {
-        const isAlive = written !== undefined && connection.isReady && receivedBytesOf(written) > received;
-        // A channel that owes confirmations keeps them in memory for ever: the next message gets a new one.
-        if (written !== undefined && written === current && connection.isReady) {
-          discard(written);
-          void written.close();
-        }
-        if (isAlive && body.length >= MIB) fail(notConfirmed(body.length, allowedMs));
-        else fail(busUnavailable(`not confirmed within ${allowedMs} ms`));
-      }
-
-      function write(channel: Channel): void {
-        // Too late: its sender has given up, and will send it again.
-        if (settled) return;
-        const fault = sizes.faultOf(envelope, body, channel);
-        if (fault !== undefined) {
-          fail(fault);
-          return;
-        }
-        written = channel;
-        received = receivedBytesOf(channel);
-        const flight = register(envelope);
-        connection.writeTogether();
-        channel.basicPublish(envelope, body).then(
-          () => {
-            afterReturns(() => {
-              const { returned } = flight;
-              unregister(envelope, flight);
-              settle(() => (returned ? reject(unroutable(envelope.routingKey ?? "")) : resolve()));
-            });
-          },
-          (error: unknown) => {
-            unregister(envelope, flight);
-            noteRefusal(error);
-            fail(sizes.faultOf(envelope, body, channel) ?? error);
-          },
-        );
-      }
-
-      const abort = () => settle(() => reject(signal?.reason));
-      const timer = setTimeout(expire, allowedMs);
-      signal?.addEventListener("abort", abort);
-      if (current?.active && connection.isReady) write(current);
-      else ready().then(write, fail);
-    });
+  function expire({ channel, received, body, allowedMs, reject }: MessageFlight): void {
+    const isSlow =
+      body.length >= MIB && channel !== undefined && connection.isReady && receivedBytesOf(channel) > received;
+    // A channel that owes confirmations keeps them in memory for ever: the next message gets a new one.
+    if (channel !== undefined && channel === current && connection.isReady) {
+      discard(channel);
+      void channel.close();
+    }
+    reject(isSlow ? notConfirmed(body.length, allowedMs) : busUnavailable(`not confirmed within ${allowedMs} ms`));
   }
 
   /** Waits for its turn as long as for a confirmation. */
   async function sendAlone(envelope: Envelope, body: Buffer, signal: AbortSignal | undefined): Promise<void> {
-    if (waitingForTurn >= MAX_UNCONFIRMED) throw busUnavailable("too many events wait for their confirmation");
+    if (waitingForTurn >= MAX_UNCONFIRMED) throw tooMany();
     const before = previous;
     const turn = Promise.withResolvers<void>();
     previous = turn.promise;
@@ -210,35 +192,32 @@ export function createPublisher(options: PublisherOptions): Publisher {
   }
 
   return {
-    async send(envelope, body, signal) {
-      signal?.throwIfAborted();
-      if (closed) throw busUnavailable("the event bus is closed");
-      if (unconfirmed >= MAX_UNCONFIRMED || load.bytes >= MAX_UNCONFIRMED_BYTES) {
-        throw busUnavailable("too many events wait for their confirmation");
-      }
-      if (oneByOne === 0) await send(envelope, body, signal);
-      else await sendAlone(envelope, body, signal);
+    send(envelope, body, signal) {
+      if (signal?.aborted) return Promise.reject(signal.reason);
+      if (closed) return Promise.reject(busUnavailable("the event bus is closed"));
+      if (flights.size >= MAX_UNCONFIRMED || load.bytes >= MAX_UNCONFIRMED_BYTES) return Promise.reject(tooMany());
+      return oneByOne === 0 ? send(envelope, body, signal) : sendAlone(envelope, body, signal);
     },
     get unconfirmed() {
-      return unconfirmed;
+      return flights.size;
     },
     async close(closeTimeoutMs) {
       closed = true;
       const { promise, resolve } = Promise.withResolvers<void>();
       emptied.add(resolve);
-      if (unconfirmed === 0) resolve();
+      if (flights.size === 0) resolve();
       await bounded(promise, closeTimeoutMs);
       if (current !== undefined) await bounded(current.close(), closeTimeoutMs);
     },
   };
 }
 
-function flightKey({ messageId, exchange, routingKey }: Envelope | ReturnedMessage): string {
-  return `${messageId} ${exchange} ${routingKey}`;
+function tooMany(): DomainError {
+  return busUnavailable("too many events wait for their confirmation");
 }
 
 function publishError(error: unknown): unknown {
-  if (error instanceof DomainError) return error;
+  if (error instanceof DomainError || error instanceof TypeError) return error;
   if (codeOf(error) === "NACK") return refused("the broker refused the event", error);
   return busUnavailable("the event could not be published", error);
 }

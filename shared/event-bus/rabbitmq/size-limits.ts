@@ -1,15 +1,12 @@
-import type { Channel, Envelope } from "rabbitmq-client";
 import type { DomainError } from "#shared/errors";
 import { tooLarge } from "../errors.ts";
-import { contentHeaderOf, frameMaxOf } from "./client-workarounds.ts";
-import { contentHeaderFrameSize, FRAME_OVERHEAD } from "./content-header.ts";
 
-/** Which messages are too large for the broker. */
+/** Which bodies are too large for the broker. */
 export interface SizeLimits {
   /** Learns the maximum size of a body from the broker's refusal. Returns false for other errors. */
   learn(error: unknown): boolean;
-  /** Returns an error EVENT_TOO_LARGE when the broker does not take the message. */
-  faultOf(envelope: Envelope, body: Buffer, channel: Channel): DomainError | undefined;
+  /** Returns an error EVENT_TOO_LARGE when the broker does not take the body. */
+  faultOf(body: Buffer): DomainError | undefined;
 }
 
 /** How long a limit that the broker has named is relied on: a restart may change it. */
@@ -28,15 +25,9 @@ export function createSizeLimits(): SizeLimits {
       knownUntil = performance.now() + LIMIT_KNOWN_MS;
       return true;
     },
-    faultOf(envelope, body, channel) {
-      if (body.length > maxBodyBytes && performance.now() < knownUntil)
-        return tooLarge(`the broker takes messages of up to ${maxBodyBytes} bytes, and this one has ${body.length}`);
-      const frameMax = frameMaxOf(channel);
-      const header = contentHeaderOf(envelope);
-      const size =
-        header === undefined ? contentHeaderFrameSize(envelope, frameMax) : header.payload.length + FRAME_OVERHEAD;
-      if (size <= frameMax) return undefined;
-      return tooLarge(`headers of ${size} bytes do not fit into a frame of ${frameMax} bytes`);
+    faultOf(body) {
+      if (body.length <= maxBodyBytes || performance.now() >= knownUntil) return undefined;
+      return tooLarge(`the broker takes messages of up to ${maxBodyBytes} bytes, and this one has ${body.length}`);
     },
   };
 }
