@@ -7,6 +7,9 @@ import type { VariantName } from "./variants.ts";
 const cases: readonly (readonly [VariantName, ScenarioName])[] = [
   ["raw", "stream-64"],
   ["grpc-js", "unary-10k-64"],
+  ["grpc-js-full", "stream-1"],
+  ["raw-full", "unary-small-64"],
+  ["meridian-grpc-web-h2", "stream-64"],
   ["stock-connect-h1", "stream-1"],
   ["meridian-gateway", "unary-small-64"],
 ];

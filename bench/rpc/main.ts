@@ -17,7 +17,8 @@ import { toBudgetTable, toMemoryTable, toScenarioTable } from "./reports/tables.
  */
 const PROFILES = new URL("../../.data/cpu-prof/", import.meta.url);
 const LEGEND = `Each number is the median of the rounds, and so is each ratio: they are not quotients of what stands beside them.
--1 and -64 are calls in flight. meridian has every policy on, meridian-bare none; where no protocol is named it is gRPC.`;
+-1 and -64 are calls in flight. meridian has every policy on, meridian-bare none; where no protocol is named it is gRPC.
+-full sends a deadline, traceparent and x-request-id with each call, as meridian does.`;
 const CHART_TITLE = "CPU time of a unary call, hello-sized, 64 in flight";
 
 async function main({ quick, only, scenarios, cpuProf }: Arguments): Promise<void> {

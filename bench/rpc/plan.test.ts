@@ -17,9 +17,9 @@ describe("a plan", () => {
 
   test("has what the budgets need when it is quick, and its rounds and warm-up take less than 30 seconds", () => {
     const { steps, rounds, roundMs, warmUpMs } = createPlan({ quick: true });
-    for (const { name, scenario, ours, theirs } of budgets) {
+    for (const { name, scenario, dividend, divisor } of budgets) {
       const variants = steps.find((step) => step.scenario === scenario)?.variants ?? [];
-      assert.ok(variants.includes(ours[0]) && variants.includes(theirs[0]), name);
+      assert.ok(variants.includes(dividend[0]) && variants.includes(divisor[0]), name);
     }
     const variants = steps.reduce((sum, step) => sum + step.variants.length, 0);
     assert.ok(variants * (warmUpMs + (rounds + 1) * roundMs) < 30_000);

@@ -1,5 +1,5 @@
 import { type ScenarioName, scenarioNames } from "./scenarios.ts";
-import { grpcVariants, type VariantName, variantNames } from "./variants.ts";
+import { type VariantName, variantNames } from "./variants.ts";
 
 /** How much is measured. */
 export interface Plan {
@@ -35,25 +35,28 @@ export interface PlanOptions {
 /** What budgets, memory and the chart are about. */
 export const mainScenario: ScenarioName = "unary-small-64";
 
-/** What a minute is enough for, on a machine that has other things to do: whatever there is a budget for. */
-const quickScenarios: readonly ScenarioName[] = [mainScenario, "stream-64"];
-const quickVariants: readonly VariantName[] = [
-  ...grpcVariants,
-  "stock-connect-h1",
-  "meridian-connect-h1",
-  "meridian-gateway",
-];
+/** What a quick run measures: whatever a budget compares, and the references. */
+const quickVariants: Partial<Record<ScenarioName, readonly VariantName[]>> = {
+  [mainScenario]: [
+    "raw-full",
+    "grpc-js",
+    "grpc-js-full",
+    "stock",
+    "meridian",
+    "meridian-connect-h1",
+    "meridian-gateway",
+  ],
+  "stream-64": ["raw-full", "grpc-js-full", "meridian", "meridian-connect-h2", "meridian-grpc-web-h2"],
+};
 
 export function createPlan({ quick, only, scenarios }: PlanOptions): Plan {
   const amount = quick
     ? { warmUpMs: 900, rounds: 3, leadInMs: 0, roundMs: 250, memoryCalls: 0 }
     : { warmUpMs: 6_000, rounds: 5, leadInMs: 600, roundMs: 800, memoryCalls: 100_000 };
-  const names = scenarios ?? (quick ? quickScenarios : scenarioNames);
-  const steps = names.map((scenario) => ({ scenario, variants: only ?? variantsOf(scenario, quick) }));
+  const names = scenarios ?? scenarioNames.filter((name) => !quick || name in quickVariants);
+  const steps = names.map((scenario) => ({
+    scenario,
+    variants: only ?? (quick ? quickVariants[scenario] : undefined) ?? variantNames,
+  }));
   return { ...amount, steps };
-}
-
-function variantsOf(scenario: ScenarioName, quick: boolean): readonly VariantName[] {
-  if (!quick) return variantNames;
-  return scenario === mainScenario ? quickVariants : grpcVariants;
 }

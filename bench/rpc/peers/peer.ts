@@ -19,8 +19,12 @@ export async function loadPeer(name: Variant["peer"]): Promise<Peer> {
   switch (name) {
     case "raw":
       return (await import("./raw.ts")).raw;
+    case "raw-full":
+      return (await import("./raw.ts")).rawFull;
     case "grpc-js":
       return (await import("./grpc-js.ts")).grpcJs;
+    case "grpc-js-full":
+      return (await import("./grpc-js.ts")).grpcJsFull;
     case "stock":
       return (await import("./stock.ts")).stock;
     case "meridian-bare":

@@ -1,7 +1,7 @@
 import type { AddressInfo } from "node:net";
 import { createClient, type Transport } from "@connectrpc/connect";
 import { fastifyConnectPlugin } from "@connectrpc/connect-fastify";
-import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
+import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
 import Fastify, { type FastifyInstance } from "fastify";
 import { OrderService } from "#gen/order/v1/order_pb.ts";
 import { UserService } from "#gen/user/v1/user_pb.ts";
@@ -27,5 +27,6 @@ export const stock: Peer = {
 
 function transportTo(baseUrl: string, { protocol, http }: Wire): Transport {
   if (protocol === "grpc") return createGrpcTransport({ baseUrl });
-  return createConnectTransport({ baseUrl, httpVersion: http });
+  const create = protocol === "grpc-web" ? createGrpcWebTransport : createConnectTransport;
+  return create({ baseUrl, httpVersion: http });
 }

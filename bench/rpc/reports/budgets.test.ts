@@ -6,8 +6,8 @@ import { measuredVariant, round, smallUnary } from "./test-support.ts";
 const budget: Omit<RpcBudget, "bound"> = {
   name: "client",
   scenario: "unary-small-64",
-  ours: ["meridian", "clientCpu"],
-  theirs: ["grpc-js", "clientCpu"],
+  dividend: ["meridian", "clientCpu"],
+  divisor: ["grpc-js", "clientCpu"],
 };
 const measured = [
   smallUnary(measuredVariant("grpc-js", [round(10, 100)]), measuredVariant("meridian", [round(40, 50)])),
@@ -23,9 +23,20 @@ describe("a budget", () => {
   });
 
   test("is not spoken of when one of the two was not measured", () => {
-    const names = checkBudgets(measured).map(({ ours, theirs }) => [ours[0], theirs[0]]);
-    assert.deepEqual(names, Array(3).fill(["meridian", "grpc-js"]));
+    const full = [
+      smallUnary(measuredVariant("grpc-js-full", [round(1, 1)]), measuredVariant("meridian", [round(1, 1)])),
+    ];
+    const names = checkBudgets(full).map(({ dividend, divisor }) => [dividend[0], divisor[0]]);
+    assert.deepEqual(names, [["meridian", "grpc-js-full"]]);
     assert.deepEqual(checkBudgets([]), []);
+  });
+
+  test("of messages per CPU second is the other way round: what theirs cost ÷ what ours do", () => {
+    const variants = [measuredVariant("grpc-js-full", [round(10, 20)]), measuredVariant("meridian", [round(10, 10)])];
+    assert.deepEqual(
+      checkBudgets([{ scenario: "stream-64", variants }]).map(({ ratio, met }) => ({ ratio, met })),
+      [{ ratio: 1.5, met: true }],
+    );
   });
 
   test("of the gateway is its hop beside both sides of a direct call", () => {

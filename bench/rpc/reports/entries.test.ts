@@ -13,8 +13,8 @@ describe("the entries of the results", () => {
     const entries = toEntries(
       [
         smallUnary(
-          measuredVariant("raw", [round(10, 10), round(20, 20), round(10, 10)]),
-          measuredVariant("grpc-js", [round(20, 40), round(40, 80), round(20, 40)]),
+          measuredVariant("raw-full", [round(10, 10), round(20, 20), round(10, 10)]),
+          measuredVariant("grpc-js-full", [round(20, 40), round(40, 80), round(20, 40)]),
           measuredVariant("meridian", [round(30, 30), round(60, 60), round(30, 30)]),
         ),
       ],
@@ -25,21 +25,21 @@ describe("the entries of the results", () => {
       side: "server",
       value: 30,
       unit: "µs/call",
-      ratio_to_grpc_js: 1.5,
-      ratio_to_raw: 3,
+      ratio_to_grpc_js_full: 1.5,
+      ratio_to_raw_full: 3,
     });
-    assert.equal(entryOf(entries, "meridian: CPU", "client")?.ratio_to_grpc_js, 0.75);
-    assert.equal(entryOf(entries, "meridian: CPU", "both")?.ratio_to_grpc_js, 1);
+    assert.equal(entryOf(entries, "meridian: CPU", "client")?.ratio_to_grpc_js_full, 0.75);
+    assert.equal(entryOf(entries, "meridian: CPU", "both")?.ratio_to_grpc_js_full, 1);
     assert.equal(entryOf(entries, "meridian: CPU", "gateway"), undefined);
     assert.equal(entryOf(entries, "meridian: rate", "both")?.unit, "calls/s");
   });
 
   test("have null for a peer that was not measured", () => {
     const entries = toEntries([smallUnary(measuredVariant("meridian-gateway", [round(30, 30, 70)]))], 0);
-    const { value, ratio_to_grpc_js, ratio_to_raw } = entryOf(entries, "meridian-gateway: CPU", "gateway")!;
+    const { value, ratio_to_grpc_js_full, ratio_to_raw_full } = entryOf(entries, "meridian-gateway: CPU", "gateway")!;
     assert.deepEqual(
-      { value, ratio_to_grpc_js, ratio_to_raw },
-      { value: 70, ratio_to_grpc_js: null, ratio_to_raw: null },
+      { value, ratio_to_grpc_js_full, ratio_to_raw_full },
+      { value: 70, ratio_to_grpc_js_full: null, ratio_to_raw_full: null },
     );
   });
 
@@ -48,21 +48,21 @@ describe("the entries of the results", () => {
     const entries = toEntries(
       [
         smallUnary(
-          measuredVariant("raw", [round(1, 1)]),
-          measuredVariant("grpc-js", [round(1, 1)], { server: memory(8), client: memory(10) }),
+          measuredVariant("raw-full", [round(1, 1)]),
+          measuredVariant("grpc-js-full", [round(1, 1)], { server: memory(8), client: memory(10) }),
           measuredVariant("meridian", [round(1, 1)], { server: memory(12), client: memory(15) }),
         ),
       ],
       100_000,
     );
-    const { value, unit, ratio_to_grpc_js, ratio_to_raw } = entryOf(
+    const { value, unit, ratio_to_grpc_js_full, ratio_to_raw_full } = entryOf(
       entries,
       "meridian: RSS after 100000 calls",
       "server",
     )!;
     assert.deepEqual(
-      { value, unit, ratio_to_grpc_js, ratio_to_raw },
-      { value: 120, unit: "MiB", ratio_to_grpc_js: 1.5, ratio_to_raw: null },
+      { value, unit, ratio_to_grpc_js_full, ratio_to_raw_full },
+      { value: 120, unit: "MiB", ratio_to_grpc_js_full: 1.5, ratio_to_raw_full: null },
     );
     assert.equal(entryOf(entries, "meridian: heap after 100000 calls", "client")?.value, 15);
   });

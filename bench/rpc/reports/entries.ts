@@ -12,8 +12,8 @@ export interface Entry {
   readonly value: number;
   readonly unit: string;
   /** Null where there is nothing to stand beside. */
-  readonly ratio_to_grpc_js: number | null;
-  readonly ratio_to_raw: number | null;
+  readonly ratio_to_grpc_js_full: number | null;
+  readonly ratio_to_raw_full: number | null;
 }
 
 const MIB = 1024 * 1024;
@@ -30,15 +30,15 @@ function speeds(step: Measured, variant: MeasuredVariant): Entry[] {
   return all.flatMap((metric) => {
     const value = medianOf(variant, metric);
     if (value === undefined) return [];
-    const ratioTo = (name: "grpc-js" | "raw") => orNull(ratioOf(variant, metric, variantOf(step, name)));
+    const ratioTo = (name: "grpc-js-full" | "raw-full") => orNull(ratioOf(variant, metric, variantOf(step, name)));
     return [
       {
         name: `${step.scenario}: ${variant.name}: ${metric.name}`,
         side: metric.side,
         value: rounded(value),
         unit: metric.unit(scenarios[step.scenario].unit),
-        ratio_to_grpc_js: ratioTo("grpc-js"),
-        ratio_to_raw: ratioTo("raw"),
+        ratio_to_grpc_js_full: ratioTo("grpc-js-full"),
+        ratio_to_raw_full: ratioTo("raw-full"),
       },
     ];
   });
@@ -51,7 +51,7 @@ function memories(step: Measured, variant: MeasuredVariant, calls: number): Entr
   return sides.flatMap((side) =>
     (["rssBytes", "heapBytes"] as const).map((kind) => {
       const bytes = memory[side]?.[kind] ?? Number.NaN;
-      const ratioTo = (name: "grpc-js" | "raw") => {
+      const ratioTo = (name: "grpc-js-full" | "raw-full") => {
         const theirs = variantOf(step, name)?.memory?.[side]?.[kind];
         return orNull(theirs === undefined ? undefined : bytes / theirs);
       };
@@ -60,8 +60,8 @@ function memories(step: Measured, variant: MeasuredVariant, calls: number): Entr
         side,
         value: rounded(bytes / MIB),
         unit: "MiB",
-        ratio_to_grpc_js: ratioTo("grpc-js"),
-        ratio_to_raw: ratioTo("raw"),
+        ratio_to_grpc_js_full: ratioTo("grpc-js-full"),
+        ratio_to_raw_full: ratioTo("raw-full"),
       };
     }),
   );

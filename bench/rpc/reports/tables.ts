@@ -17,15 +17,15 @@ export function toScenarioTable(step: Measured): string {
     "client",
     "both",
     `µs/${unit}`,
-    "÷ grpc-js",
-    "÷ raw",
+    "÷ grpc-js-full",
+    "÷ raw-full",
     `${unit}s/s`,
     "p50 ms",
     "p99 ms",
   ];
   const rows = step.variants.map((variant) => {
     const cell = (metric: keyof typeof metrics) => inCell(medianOf(variant, metrics[metric]));
-    const ratioTo = (name: "grpc-js" | "raw") =>
+    const ratioTo = (name: "grpc-js-full" | "raw-full") =>
       ratioOf(variant, metrics.bothCpu, variantOf(step, name))?.toFixed(2) ?? "";
     const gateway = medianOf(variant, metrics.gatewayCpu);
     return [
@@ -34,8 +34,8 @@ export function toScenarioTable(step: Measured): string {
       cell("clientCpu"),
       cell("bothCpu"),
       gateway === undefined ? "" : `+ ${inDigits(gateway)} gateway`,
-      ratioTo("grpc-js"),
-      ratioTo("raw"),
+      ratioTo("grpc-js-full"),
+      ratioTo("raw-full"),
       cell("rate"),
       cell("p50"),
       cell("p99"),
