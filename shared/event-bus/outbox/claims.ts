@@ -96,15 +96,17 @@ export function createClaims(db: QueryExecutorProvider, logger: Pick<Logger, "er
   const waits = "o.not_before > statement_timestamp()";
   const notHaltedByOld = `
     and (o.not_before is null or o.not_before <= statement_timestamp()) and o.key <> all(array(
-      select f.key from ${outbox} f where f.shard = $1 and f.not_before > statement_timestamp() and f.key <> ''
+      select f.key from ${outbox} f where f.shard = s.shard and f.not_before > statement_timestamp() and f.key <> ''
     ))`;
-  const fetchFresh = (where: string) =>
-    upToSize(
-      `select 'pending' as state, ${selectEvent("o")}, ${halted("o")} as halted, case when ${waits} then
+  const fetchFresh = (where: string) => {
+    const ofShard = `
+      select 'pending' as state, o.shard, ${selectEvent("o")}, ${halted("o")} as halted, case when ${waits} then
         (extract(epoch from o.not_before - statement_timestamp()) * 1000)::float8 end as wait_ms
-      from ${outbox} o where o.shard = $1 and o.id >= $2 ${where} order by o.shard, o.id limit $3`,
-      "r.id",
-    );
+      from ${outbox} o where o.shard = s.shard and o.id >= s.first ${where} order by o.shard, o.id limit $3`;
+    return `
+      select r.* from unnest($1::int2[], $2::int8[]) as s (shard, first)
+      cross join lateral (${upToSize(ofShard, "r.id")}) r`;
+  };
   const fetch = fetchFresh("");
   const fetchBesideOld = fetchFresh(notHaltedByOld);
   const except = "and o.id <> all($4::int8[]) and o.key <> all($5::text[])";
@@ -126,7 +128,7 @@ export function createClaims(db: QueryExecutorProvider, logger: Pick<Logger, "er
         order by b.key, b.id limit $3
       ) b where h.goes_on
     )
-    select d.state, ${selectEvent("d")}, c.halted, null::float8 as wait_ms, c.follows
+    select d.state, d.shard, ${selectEvent("d")}, c.halted, null::float8 as wait_ms, c.follows
     from (select * from chosen order by follows, id limit $3) c cross join lateral (
       select * from ${deferred} d where d.id = c.id offset 0
     ) d`,
@@ -140,39 +142,44 @@ export function createClaims(db: QueryExecutorProvider, logger: Pick<Logger, "er
       async more(limit, unsettled) {
         const ids = unsettled.map(({ id }) => String(id));
         const keys = [...new Set(unsettled.map(({ envelope }) => envelope.key))].filter((key) => key !== "");
-        const more: OutboxRow[] = [];
-        for (const { shard, first, beside_old } of picked) {
-          const text = beside_old ? fetchMoreBesideOld : fetchMore;
-          const parameters = [shard, String(first), shareOf(limit, picked), ids, keys];
-          for (const row of await query<ClaimedRow>(text, parameters)) more.push(toOutboxRow(row, shard));
-        }
-        return more;
+        const text = picked[0]?.beside_old ? fetchMoreBesideOld : fetchMore;
+        return queryFresh(text, picked, shareOf(limit, picked), query, [ids, keys]);
       },
-      settle: (outcomes) =>
-        atomically(async (write) => {
-          for (const { shard, beside_old } of picked) {
-            const own = outcomes.filter(({ row }) => row.shard === shard);
-            if (own.length > 0) await settle(write, shard, own, beside_old);
-          }
-        }),
+      settle: (outcomes) => atomically((write) => settle(write, outcomes, picked[0]?.beside_old === true)),
       keepAlive,
     };
   }
 
-  async function fetchRows(
-    { shard, first, due, fresh, beside_old }: Picked,
-    query: Query,
+  /** @param limit maximum number of events of a shard */
+  async function queryFresh(
+    text: string,
+    picked: readonly Picked[],
     limit: number,
-  ): Promise<readonly OutboxRow[]> {
-    const takeDue = due === true && !(fresh === true && deferredLast.delete(shard));
-    if (takeDue) deferredLast.add(shard);
-    const rows = takeDue
-      ? await query<ClaimedRow>(fetchDue, [shard, marks.dueFromMs, limit])
-      : await query<ClaimedRow>(beside_old ? fetchBesideOld : fetch, [shard, String(first), limit]);
-    return rows.map((row) => toOutboxRow(row, shard));
+    query: Query,
+    more: readonly unknown[] = [],
+  ): Promise<OutboxRow[]> {
+    const firsts = picked.map(({ first }) => String(first));
+    const rows = await query<ClaimedRow>(text, [picked.map(({ shard }) => shard), firsts, limit, ...more]);
+    return rows.map(toOutboxRow).sort((a, b) => (a.id < b.id ? -1 : 1));
   }
 
-  /** Before the rows of a shard are fetched. */
+  async function fetchRows(picked: readonly Picked[], query: Query, limit: number): Promise<readonly OutboxRow[]> {
+    const rows: OutboxRow[] = [];
+    const others: Picked[] = [];
+    for (const each of picked) {
+      const { shard, due, fresh } = each;
+      if (due !== true || (fresh === true && deferredLast.delete(shard))) others.push(each);
+      else {
+        deferredLast.add(shard);
+        for (const row of await query<ClaimedRow>(fetchDue, [shard, marks.dueFromMs, limit]))
+          rows.push(toOutboxRow(row));
+      }
+    }
+    const text = others[0]?.beside_old ? fetchBesideOld : fetch;
+    return others.length === 0 ? rows : [...rows, ...(await queryFresh(text, others, limit, query))];
+  }
+
+  /** To be called before the rows of the shard are fetched. */
   async function noteHold({ shard, first, first_id, leased, incarnation }: Picked, query: Query): Promise<void> {
     if (marks.incarnation !== "" && incarnation !== marks.incarnation) marks.reset();
     nextShard = (shard + 1) % SHARDS;
@@ -193,11 +200,8 @@ export function createClaims(db: QueryExecutorProvider, logger: Pick<Logger, "er
       };
       let claimed = 0;
       const found = await holding.hold<Picked>(pick, Math.min(MAX_SHARDS, limit), leaseMs, async (held) => {
-        const rows: OutboxRow[] = [];
-        for (const picked of held.picked) {
-          await noteHold(picked, held.query);
-          rows.push(...(await fetchRows(picked, held.query, shareOf(limit, held.picked))));
-        }
+        for (const picked of held.picked) await noteHold(picked, held.query);
+        const rows = await fetchRows(held.picked, held.query, shareOf(limit, held.picked));
         claimed = rows.length;
         if (rows.length > 0) await work(claimOf(held, rows));
       });

@@ -57,7 +57,7 @@ export function createShardHolding(db: QueryExecutorProvider, tables: OutboxTabl
  * decides how long it holds: the server ends the session of a process that has stalled or gone.
  */
 function holdingByRowLock(db: QueryExecutorProvider, { shards }: OutboxTableNames): ShardHolding {
-  function inTransaction<T>(settings: string, work: (query: Query) => Promise<T>): Promise<T> {
+  function inTransaction<T>(work: (query: Query) => Promise<T>): Promise<T> {
     return db.getExecutor().provideConnection(async (connection) => {
       const query: Query = async <Row>(text: string, parameters: readonly unknown[] = []) => {
         const { rows } = await connection.executeQuery<Row>(CompiledQuery.raw(text, [...parameters]));
@@ -65,8 +65,6 @@ function holdingByRowLock(db: QueryExecutorProvider, { shards }: OutboxTableName
       };
       try {
         await query("begin isolation level read committed read write");
-        // On its own: behind a pooler, `begin` is followed by the settings of the session, which would win.
-        await query(settings);
         const result = await work(query);
         await query("commit");
         return result;
@@ -80,13 +78,14 @@ function holdingByRowLock(db: QueryExecutorProvider, { shards }: OutboxTableName
 
   return {
     hold: ({ select, where, orderBy, parameters }, max, leaseMs, work) =>
-      inTransaction(`set local idle_in_transaction_session_timeout = ${Math.ceil(leaseMs)}`, async (query) => {
+      inTransaction(async (query) => {
         // An earlier version of the relay holds a shard by a lease, which it clears when it is done.
-        const picked = await query<never>(
-          `${select} where (s.lease is null or s.lease_until <= now()) and ${where}
-          order by ${orderBy} limit ${max} for update of s skip locked`,
-          parameters,
-        );
+        const free = `
+          ${select} where (s.lease is null or s.lease_until <= now()) and ${where}
+          order by ${orderBy} limit ${max} for update of s skip locked`;
+        // Behind a pooler, `begin` is followed by the settings of the session.
+        const limited = `set_config('idle_in_transaction_session_timeout', '${Math.ceil(leaseMs)}', true)`;
+        const picked = await query<never>(`select free.*, ${limited} from (${free}) free`, parameters);
         if (picked.length === 0) return false;
         await work({
           picked,
@@ -98,7 +97,8 @@ function holdingByRowLock(db: QueryExecutorProvider, { shards }: OutboxTableName
       }),
 
     holdOne: (shard, work) =>
-      inTransaction(`set local lock_timeout = ${WAIT_MS}`, async (query) => {
+      inTransaction(async (query) => {
+        await query(`set local lock_timeout = ${WAIT_MS}`);
         await query(`select from ${shards} where shard = $1 for update`, [shard]);
         await work(query);
       }),

@@ -65,15 +65,16 @@ export interface EventRow {
 }
 
 export interface ClaimedRow extends EventRow {
+  readonly shard: number;
   readonly state: OutboxEventState;
   readonly halted: boolean | null;
   readonly wait_ms: number | null;
 }
 
-export function toOutboxRow(row: ClaimedRow, shard: number): OutboxRow {
+export function toOutboxRow(row: ClaimedRow): OutboxRow {
   return {
     id: row.id,
-    shard,
+    shard: row.shard,
     state: row.state,
     attempts: row.attempts,
     lastError: row.last_error,

@@ -12,20 +12,17 @@ interface Change {
   readonly error: string;
 }
 
-/** A relation `change` of the parameters from `first` on. */
-function changesFrom(first: number): string {
-  const types = ["int8", "text", "int4", "float8", "text"];
-  const arrays = types.map((type, index) => `$${first + index}::${type}[]`);
-  return `unnest(${arrays.join(", ")}) as change (id, state, attempts, due_in_ms, error)`;
-}
+/** A relation of the parameters. */
+const changes = `unnest($1::int8[], $2::text[], $3::int4[], $4::float8[], $5::text[])
+  as change (id, state, attempts, due_in_ms, error)`;
 
-function parametersOf(changes: readonly Change[]): unknown[] {
+function parametersOf(all: readonly Change[]): unknown[] {
   return [
-    changes.map(({ id }) => String(id)),
-    changes.map(({ state }) => state),
-    changes.map(({ attempts }) => attempts),
-    changes.map(({ dueInMs }) => dueInMs),
-    changes.map(({ error }) => error),
+    all.map(({ id }) => String(id)),
+    all.map(({ state }) => state),
+    all.map(({ attempts }) => attempts),
+    all.map(({ dueInMs }) => dueInMs),
+    all.map(({ error }) => error),
   ];
 }
 
@@ -33,11 +30,11 @@ const HAS_DUE = "state in ('delayed', 'failed')";
 const DUE_AT = "clock_timestamp() + change.due_in_ms * interval '1 millisecond'";
 
 /**
- * Writes what came of a shard's events. To be called while the shard is held.
+ * Writes what came of events. To be called while their shards are held.
  *
  * @param besideOld an earlier version of the relay may work on the same tables
  */
-export type Settle = (query: Query, shard: number, outcomes: readonly Outcome[], besideOld: boolean) => Promise<void>;
+export type Settle = (query: Query, outcomes: readonly Outcome[], besideOld: boolean) => Promise<void>;
 
 export function createSettle(tables: OutboxTableNames): Settle {
   const { outbox, deferred } = tables;
@@ -45,10 +42,10 @@ export function createSettle(tables: OutboxTableNames): Settle {
   /** As the earlier version does: it does not know of outbox_deferred, and would publish what comes after a failed event. */
   const postpone = `
     update ${outbox} o set attempts = change.attempts, last_error = change.error, not_before = ${DUE_AT}
-    from ${changesFrom(2)} where o.shard = $1 and o.id = change.id`;
+    from ${changes} where o.id = change.id`;
   const defer = `
     with gone as (
-      delete from ${outbox} o using ${changesFrom(2)} where o.shard = $1 and o.id = change.id
+      delete from ${outbox} o using ${changes} where o.id = change.id
       returning o.*, change.state, change.attempts as tried, case when change.${HAS_DUE} then ${DUE_AT} end as due,
         coalesce(nullif(change.error, ''), o.last_error) as error
     )
@@ -57,7 +54,7 @@ export function createSettle(tables: OutboxTableNames): Settle {
   const update = `
     update ${deferred} d set state = change.state, attempts = change.attempts,
       due = case when change.${HAS_DUE} then ${DUE_AT} end, last_error = coalesce(nullif(change.error, ''), d.last_error)
-    from ${changesFrom(1)} where d.id = change.id`;
+    from ${changes} where d.id = change.id`;
 
   const demote = `
     update ${deferred} f set state = 'behind', due = null from unnest($1::text[], $2::int8[]) as late (key, id)
@@ -72,13 +69,11 @@ export function createSettle(tables: OutboxTableNames): Settle {
     if (demoted.length > 0) await promote(tables, query, new Map(demoted.map(({ key }) => [key, 0n])));
   }
 
-  return async (query, shard, outcomes, besideOld) => {
+  return async (query, outcomes, besideOld) => {
     const published = outcomes.filter(({ kind }) => kind === "published").map(({ row }) => row);
     const pending = published.filter(({ state }) => state === "pending").map(({ id }) => String(id));
     const others = published.filter(({ state }) => state !== "pending").map(({ id }) => String(id));
-    if (pending.length > 0) {
-      await query(`delete from ${outbox} where shard = $1 and id = any($2::int8[])`, [shard, pending]);
-    }
+    if (pending.length > 0) await query(`delete from ${outbox} where id = any($1::int8[])`, [pending]);
     if (others.length > 0) await query(`delete from ${deferred} where id = any($1::int8[])`, [others]);
 
     const postponed: Change[] = [];
@@ -91,8 +86,8 @@ export function createSettle(tables: OutboxTableNames): Settle {
       else if (change.state === "pending") postponed.push(change);
       else moved.push(change);
     }
-    if (postponed.length > 0) await query(postpone, [shard, ...parametersOf(postponed)]);
-    if (moved.length > 0) await query(defer, [shard, ...parametersOf(moved)]);
+    if (postponed.length > 0) await query(postpone, parametersOf(postponed));
+    if (moved.length > 0) await query(defer, parametersOf(moved));
     if (updated.length > 0) await query(update, parametersOf(updated));
 
     const freed = outcomes.filter(({ kind, row }) => kind !== "behind" && row.state !== "pending" && row.envelope.key);
