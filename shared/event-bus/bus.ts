@@ -88,7 +88,7 @@ export interface GuardedMessage {
 
 /** Runs handlers in a way that makes their effect happen once. */
 export interface ConsumerGuard<Extra extends object> {
-  /** Maximum number of messages in one `run`. */
+  /** Maximum number of messages in one `run`. May change: it is read before each. */
   readonly batchSize: number;
   /** Maximum time of a handler under this guard, in milliseconds. A consumer with a longer `handler_timeout` is refused. */
   readonly maxHandlerMs?: number | undefined;

@@ -82,14 +82,17 @@ export function createDecide(options: DispositionOptions): Decide {
   }
 
   return (received, result) => {
-    if (result.kind === "done") return { kind: "acknowledge", as: "handled" };
-    if (result.kind === "duplicate") return { kind: "acknowledge", as: "duplicate" };
+    if (result.kind === "done") return HANDLED;
+    if (result.kind === "duplicate") return DUPLICATE;
     if (result.kind === "undecodable") return { kind: "dead-letter", reason: "undecodable", error: result.error };
     if (result.kind === "unknown") return unknown(received, result.type);
     if (result.kind === "failed") return failed(received, result.error);
     return { kind: "give-back", error: result.error };
   };
 }
+
+const HANDLED: Disposition = { kind: "acknowledge", as: "handled" };
+const DUPLICATE: Disposition = { kind: "acknowledge", as: "duplicate" };
 
 function sum(numbers: readonly number[]): number {
   return numbers.reduce((total, number) => total + number, 0);

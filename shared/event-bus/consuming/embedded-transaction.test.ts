@@ -31,7 +31,7 @@ test("on an embedded database a handler's transaction is known to its calls, and
   // The publisher's own transaction is not the handler's.
   await runInEmbeddedTransaction(async () => {
     await bus.publish(GreetedSchema, { name: "Ada", message: "" });
-    await until("the event", () => seen.length === 1);
+    await until("the event", () => seen.length > 0);
   });
   await until("its handler", () => seen.length === 2);
   assert.deepEqual(seen, [false, true]);

@@ -1,8 +1,7 @@
 import type { DescMessage, Message } from "@bufbuild/protobuf";
-import { v7 as uuid } from "uuid";
-import { type CallContext, continueTrace, runInCall, startTrace } from "#shared/call-context";
+import { type CallContext, continueTrace, runInCall, startTrace, uuid } from "#shared/call-context";
 import type { ConsumerGuard, GuardedMessage, GuardResult } from "../bus.ts";
-import { createDecoder } from "../codec.ts";
+import { createDecoder, type Decoded } from "../codec.ts";
 import type { EventEnvelope } from "../envelope.ts";
 import { eventTypeOf } from "../event-type.ts";
 import { type EventContext, preparedSteps } from "../handler.ts";
@@ -43,14 +42,20 @@ type Step = (event: Message, context: EventContext) => unknown;
 /** A handler of any event. */
 export type AnyHandler = Step;
 
+interface Steps {
+  /** The event's full name. */
+  readonly name: string;
+  readonly prepare: Step | undefined;
+  readonly handle: Step;
+}
+
 /** A decoded message on its way to its handler. */
 interface Work extends GuardedMessage {
   readonly place: number;
   readonly received: Received;
   readonly event: Message;
-  readonly name: string;
-  readonly prepare: Step | undefined;
-  readonly handle: Step;
+  readonly steps: Steps;
+  /** Begun by the step before the transaction. */
   deadline: Deadline | undefined;
   prepared: unknown;
   /** Of the step before the transaction. */
@@ -68,6 +73,17 @@ export function createHandling({ queue, events, handlers, guard, handlerTimeoutM
   const steps = new Map(types.map(({ name }) => [name, stepsOf(handlers[name], queue, name)]));
   const decode = createDecoder(types);
 
+  function decoded(received: Received, place: number): Work | Exclude<Decoded, { readonly kind: "event" }> {
+    const content = decode(received.envelope);
+    if (content.kind !== "event") return content;
+    const { id, source } = received.envelope;
+    const { name } = content.type;
+    const own = steps.get(name);
+    if (own === undefined) throw new TypeError(`the consumer of ${queue} has no handler of ${name}`);
+    const begun = { deadline: undefined, prepared: undefined, failure: undefined };
+    return { id, source, place, received, event: content.message, steps: own, ...begun };
+  }
+
   /** Runs the step before the transaction. Its failure goes through the guard, which knows copies and outages. */
   async function prepare(work: Work, step: Step): Promise<void> {
     work.deadline = startDeadline(handlerTimeoutMs);
@@ -82,95 +98,81 @@ export function createHandling({ queue, events, handlers, guard, handlerTimeoutM
     if (work.failure !== undefined) throw work.failure.error;
     // A guard may call this again, when it had to begin its transaction anew: a prepared deadline goes on.
     const deadline = work.deadline ?? startDeadline(handlerTimeoutMs);
+    const { prepare, handle } = work.steps;
     try {
-      const prepared = work.prepare === undefined ? {} : { prepared: work.prepared };
-      await run(work, deadline, work.handle, { ...extra, ...prepared });
+      const more = prepare === undefined ? extra : { ...extra, prepared: work.prepared };
+      const running = run(work, deadline, handle, more);
+      if (running !== undefined) await running;
     } finally {
       if (deadline !== work.deadline) deadline.end();
     }
   }
 
   async function guarded(works: readonly Work[]): Promise<readonly GuardResult[]> {
+    const [first] = works;
     try {
+      if (first?.steps.prepare !== undefined) await prepare(first, first.steps.prepare);
       return await guard.run(queue, works, handle);
     } catch (error) {
       return works.map(() => ({ kind: "unavailable", error }));
     } finally {
-      for (const { deadline } of works) deadline?.end();
+      first?.deadline?.end();
     }
   }
 
   return async (messages) => {
-    const results: (AttemptResult | undefined)[] = messages.map(() => undefined);
-    let outage: AttemptResult | undefined;
-    let batch: Work[] = [];
-
-    async function flush(): Promise<void> {
-      const works = batch;
-      batch = [];
-      if (works.length === 0) return;
-      const outcomes = outage === undefined ? await guarded(works) : [];
-      for (const [index, work] of works.entries()) {
-        const result = outcomes[index] ?? outage ?? NOT_RUN;
-        if (result.kind === "unavailable") outage ??= result;
-        results[work.place] = result;
-      }
-    }
-
+    const results: AttemptResult[] = [];
+    const works: Work[] = [];
     for (const [place, received] of messages.entries()) {
-      const decoded = decode(received.envelope);
-      if (decoded.kind !== "event") {
-        results[place] = decoded;
-        continue;
-      }
-      const { id, source } = received.envelope;
-      const { name } = decoded.type;
-      const step = steps.get(name);
-      if (step === undefined) throw new TypeError(`the consumer of ${queue} has no handler of ${name}`);
-      const work: Work = {
-        id,
-        source,
-        place,
-        received,
-        event: decoded.message,
-        name,
-        ...step,
-        deadline: undefined,
-        prepared: undefined,
-        failure: undefined,
-      };
-      if (step.prepare === undefined) {
-        batch.push(work);
-        continue;
-      }
-      await flush();
-      if (outage === undefined) await prepare(work, step.prepare);
-      batch.push(work);
-      await flush();
+      const work = decoded(received, place);
+      if ("kind" in work) results[place] = work;
+      else works.push(work);
     }
-    await flush();
-    return results.map((result) => result ?? NOT_RUN);
+    let outage: GuardResult | undefined;
+    for (let next = 0; next < works.length && outage === undefined; ) {
+      const batch = works.slice(next, endOfBatch(works, next));
+      const outcomes = await guarded(batch);
+      for (const [index, { place }] of batch.entries()) {
+        const result = outcomes[index] ?? NOT_RUN;
+        if (result.kind === "unavailable") outage ??= result;
+        results[place] = result;
+      }
+      next += batch.length;
+    }
+    return messages.map((_, place) => results[place] ?? outage ?? NOT_RUN);
   };
+}
+
+function endOfBatch(works: readonly Work[], from: number): number {
+  let end = from + 1;
+  if (works[from]?.steps.prepare !== undefined) return end;
+  while (end < works.length && works[end]?.steps.prepare === undefined) end++;
+  return end;
 }
 
 const NOT_RUN: GuardResult = { kind: "unavailable", error: new Error("the guard gave no result") };
 
-function stepsOf(handler: AnyHandler | undefined, queue: string, name: string) {
+function stepsOf(handler: AnyHandler | undefined, queue: string, name: string): Steps {
   if (typeof handler !== "function") throw new TypeError(`the consumer of ${queue} has no handler of ${name}`);
   const prepared = preparedSteps(handler);
-  if (prepared === undefined) return { prepare: undefined, handle: handler };
-  return { prepare: prepared.prepare as unknown as Step, handle: prepared.handle as unknown as Step };
+  if (prepared === undefined) return { name, prepare: undefined, handle: handler };
+  return { name, prepare: prepared.prepare as unknown as Step, handle: prepared.handle as unknown as Step };
 }
 
-/** Runs a step until its deadline, as part of the trace that the event belongs to. */
-async function run(work: Work, deadline: Deadline, step: Step, extra: object): Promise<unknown> {
-  const { received, name, event } = work;
+/** Runs a step, until its deadline when it takes longer than this turn, as part of the trace that the event belongs to. */
+function run(work: Work, deadline: Deadline, step: Step, extra: object): unknown {
+  const { received, steps, event } = work;
   const { envelope, attempt, postponed } = received;
   const { id, source, key, timeMs } = envelope;
   const { signal } = deadline;
   const time = new Date(timeMs);
   const context: EventContext = { ...extra, id, source, time, key, attempt: attempt + postponed, signal };
-  return deadline.bound(runInCall(callOf(envelope, name, deadline), async () => step(event, context)));
+  const result = runInCall(callOf(envelope, steps.name, deadline), step, event, context);
+  return isThenable(result) ? deadline.bound(result) : result;
+}
+
+function isThenable(result: unknown): result is PromiseLike<unknown> {
+  return typeof (result as PromiseLike<unknown> | null | undefined)?.then === "function";
 }
 
 /** The deadline is the handler's own, and not the publisher's. */

@@ -52,10 +52,14 @@ export function createKeyedSchedule<T>(isAlone: (item: T) => boolean = () => fal
     }
   }
 
-  /** Takes items of a lane, up to one that is to be taken alone. */
-  function takeFrom(lane: Lane<T>, max: number): T[] {
-    const end = lane.waiting.slice(0, max).findIndex((item) => isAlone(item));
-    return lane.waiting.splice(0, end === -1 ? max : end);
+  /** Moves items of a lane, up to one that is to be taken alone. */
+  function move(lane: Lane<T>, to: T[], max: number): void {
+    const before = to.length;
+    for (const item of lane.waiting) {
+      if (to.length === max || isAlone(item)) break;
+      to.push(item);
+    }
+    lane.waiting = lane.waiting.slice(to.length - before);
   }
 
   return {
@@ -82,7 +86,8 @@ export function createKeyedSchedule<T>(isAlone: (item: T) => boolean = () => fal
         if (lane === undefined || (!alone && startsAlone(lane))) break;
         advance();
         taken.push(lane);
-        items.push(...(alone ? lane.waiting.splice(0, 1) : takeFrom(lane, max - items.length)));
+        if (alone) items.push(...lane.waiting.splice(0, 1));
+        else move(lane, items, max);
       }
       size -= items.length;
       return { items, lanes: taken, alone };

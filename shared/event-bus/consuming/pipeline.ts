@@ -1,4 +1,3 @@
-import { AsyncLocalStorage } from "node:async_hooks";
 import { type Backoff, createBackoff, sleep } from "#shared/timing";
 import type { ConsumerCounts } from "../bus.ts";
 import type { Decide, Disposition } from "./disposition.ts";
@@ -35,11 +34,16 @@ export interface PipelineOptions<M> {
   readonly decide: Decide;
   readonly settle: Settle<M>;
   readonly concurrency: number;
-  readonly batchSize: number;
-  /** Whether the message is handled while nothing else is. */
-  readonly isAlone?: (message: M) => boolean;
-  /** Called before a message that is handled alone. A disposition says that it is not to be handled. */
-  readonly judge?: (message: M) => Promise<Disposition | undefined>;
+  /** `batchSize` of the consumer's guard, which may change. */
+  readonly guard: { readonly batchSize: number };
+  /** Messages that are handled while nothing else is. */
+  readonly alone?: {
+    includes(message: M): boolean;
+    /** Called before each attempt. A disposition says that the message is not to be handled. */
+    begin(message: M): Promise<Disposition | undefined>;
+    /** Called after each attempt, whatever came of it. */
+    end(message: M): Promise<void>;
+  };
   /**
    * Called when messages cannot be handled because of an outage. Resolves to true when they are to be tried again, to false
    * when they are no longer this consumer's.
@@ -52,38 +56,66 @@ export interface PipelineOptions<M> {
   readonly log: OutcomeLog;
 }
 
+/**
+ * While messages are handled, fewer than a batch wait for so long that others can join them: a batch costs a transaction,
+ * whatever its size.
+ */
+const GATHER_MS = 5;
+
 export function createPipeline<M extends Received>(options: PipelineOptions<M>): Pipeline<M> {
-  const { handling, decide, settle, concurrency, batchSize, recover, keepsDeadLetters, log } = options;
-  const schedule = createKeyedSchedule<M>(options.isAlone);
+  const { handling, decide, settle, concurrency, guard, alone, recover, keepsDeadLetters, log } = options;
+  const schedule = createKeyedSchedule<M>(alone?.includes);
   const counts = { handled: 0, duplicates: 0, retried: 0, postponed: 0, deadLettered: 0, dropped: 0, ignored: 0 };
   const idle = Promise.withResolvers<readonly M[]>();
   const settling = new Set<Promise<void>>();
   /** Messages that could not be handled before the end. */
   const unhandled: M[] = [];
   const draining = new AbortController();
-  /** Handlers are no part of the call or the transaction that has published their event in the same process. */
-  const outside = AsyncLocalStorage.snapshot();
   let running = 0;
   let runsAlone = false;
   let inHand = 0;
+  let gathering: NodeJS.Timeout | undefined;
+  let isTurnEndAwaited = false;
 
-  function fill(): void {
+  function fill(hasGathered = false): void {
     while (running < concurrency && !draining.signal.aborted && !runsAlone) {
       if (schedule.nextIsAlone && running > 0) return;
-      const taken = schedule.take(batchSize);
+      if (running > 0 && schedule.size < guard.batchSize && !hasGathered) {
+        if (schedule.size > 0) gathering ??= setTimeout(endGathering, GATHER_MS);
+        return;
+      }
+      const taken = schedule.take(guard.batchSize);
       if (taken.items.length === 0) return;
-      running++;
-      runsAlone = taken.alone;
-      inHand += taken.items.length;
-      void outside(run, taken).finally(() => {
-        running--;
-        runsAlone = false;
-        inHand -= taken.items.length;
-        schedule.release(taken);
-        finishDrain();
-        fill();
-        options.onRoom?.();
-      });
+      void begin(taken);
+    }
+  }
+
+  function endGathering(): void {
+    gathering = undefined;
+    fill(true);
+  }
+
+  function endTurn(): void {
+    isTurnEndAwaited = false;
+    fill();
+  }
+
+  async function begin(taken: Taken<M>): Promise<void> {
+    clearTimeout(gathering);
+    gathering = undefined;
+    running++;
+    runsAlone = taken.alone;
+    inHand += taken.items.length;
+    try {
+      await run(taken);
+    } finally {
+      running--;
+      runsAlone = false;
+      inHand -= taken.items.length;
+      schedule.release(taken);
+      finishDrain();
+      fill();
+      options.onRoom?.();
     }
   }
 
@@ -91,47 +123,43 @@ export function createPipeline<M extends Received>(options: PipelineOptions<M>):
     if (draining.signal.aborted && running === 0 && settling.size === 0) idle.resolve(unhandled);
   }
 
-  async function run({ items, alone }: Taken<M>): Promise<void> {
-    const [first] = items;
-    const verdict = alone && first !== undefined ? await options.judge?.(first) : undefined;
-    if (verdict !== undefined && first !== undefined) {
-      log(first, verdict);
-      finish(first, verdict);
-      return;
-    }
+  async function run(taken: Taken<M>): Promise<void> {
+    const [only] = taken.alone ? taken.items : [];
     /** Made at the first outage: most messages see none. */
     let backoff: Backoff | undefined;
-    let messages: readonly M[] = items;
-    while (messages.length > 0) {
+    let messages = taken.items;
+    for (;;) {
+      const verdict = only && (await alone?.begin(only));
+      if (only !== undefined && verdict !== undefined) {
+        finish(only, verdict);
+        return;
+      }
       const results = await handling(messages);
-      const waiting: M[] = [];
-      for (const [index, message] of messages.entries()) {
-        const disposition = decide(message, results[index] ?? NO_RESULT);
-        log(message, disposition);
-        if (disposition.kind === "give-back") waiting.push(message);
-        else finish(message, disposition);
-      }
-      if (waiting.length > 0) {
-        backoff ??= createBackoff({ initialMs: 50, maxMs: 5_000 });
-        const goesOn = (await sleep(backoff.next(), draining.signal)) && (await recover());
-        if (!goesOn) {
-          unhandled.push(...(draining.signal.aborted ? waiting : []));
-          return;
-        }
-      }
-      messages = waiting;
+      if (only !== undefined) await alone?.end(only);
+      messages = messages.filter((message, index) => !finish(message, decide(message, results[index] ?? NO_RESULT)));
+      if (messages.length === 0) return;
+      backoff ??= createBackoff({ initialMs: 50, maxMs: 5_000 });
+      const goesOn = (await sleep(backoff.next(), draining.signal)) && (await recover());
+      if (goesOn) continue;
+      if (draining.signal.aborted) unhandled.push(...messages);
+      return;
     }
   }
 
-  function finish(message: M, disposition: Disposition): void {
+  /** @returns false for a message that has to wait */
+  function finish(message: M, disposition: Disposition): boolean {
+    log(message, disposition);
+    if (disposition.kind === "give-back") return false;
     count(disposition);
     const work = settle(message, disposition);
-    if (work === undefined) return;
-    settling.add(work);
-    void work.finally(() => {
-      settling.delete(work);
-      finishDrain();
-    });
+    if (work !== undefined) {
+      settling.add(work);
+      void work.finally(() => {
+        settling.delete(work);
+        finishDrain();
+      });
+    }
+    return true;
   }
 
   function count(disposition: Disposition): void {
@@ -144,7 +172,13 @@ export function createPipeline<M extends Received>(options: PipelineOptions<M>):
   return {
     push(message) {
       schedule.push(message.envelope.key, message);
-      fill();
+      if (running > 0 || guard.batchSize === 1) {
+        fill();
+      } else if (!isTurnEndAwaited) {
+        // The first batch has all that was received together.
+        isTurnEndAwaited = true;
+        setImmediate(endTurn);
+      }
     },
     drain() {
       draining.abort();

@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from "node:async_hooks";
 import { textOf } from "#shared/errors";
 import { createLogThrottle, type Logger } from "#shared/logging";
 import { bounded } from "#shared/timing";
@@ -38,6 +39,8 @@ export function createInProcessConsumer(options: InProcessConsumerOptions): InPr
   let closed: Promise<void> | undefined;
   const closing = new AbortController();
   const log = createLogThrottle(logger);
+  /** Handlers are no part of the call or the transaction that has published their event. */
+  const outside = AsyncLocalStorage.snapshot();
 
   function settle(message: QueuedMessage, disposition: Disposition): void {
     const { envelope, attempt, sender } = message;
@@ -55,7 +58,7 @@ export function createInProcessConsumer(options: InProcessConsumerOptions): InPr
     decide: definition.decide,
     settle,
     concurrency: config.concurrency,
-    batchSize: guard.batchSize,
+    guard,
     recover,
     keepsDeadLetters: !ephemeral,
     onRoom: queue.pump,
@@ -89,7 +92,7 @@ export function createInProcessConsumer(options: InProcessConsumerOptions): InPr
         get room() {
           return config.prefetch - pipeline.size;
         },
-        take: pipeline.push,
+        take: (message) => outside(pipeline.push, message),
       });
     },
     close(signal) {

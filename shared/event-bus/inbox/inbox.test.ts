@@ -343,6 +343,16 @@ test("a batch grows to its limit, and shrinks to what fits into a transaction's 
   assert.deepEqual(sizes, [10, 20, 40, 40, 40, 40, 10]);
 });
 
+test("it asks for no more events at once than have their turn in time, so that slow handlers run beside each other", async (t) => {
+  const database = await databaseForTest<Tables>(t, { migrations });
+  const inbox = inboxOn(database, { batchSize: 40, batchTimeMs: 50 });
+  assert.equal(inbox.batchSize, 10);
+  await inbox.run("q", messages("a", "b", "c", "d", "e", "f"), () => delay(30));
+  assert.ok(inbox.batchSize <= 4, String(inbox.batchSize));
+  await inbox.run("q", messages(...Array.from({ length: 200 }, (_, n) => `${n}`)), async () => {});
+  assert.equal(inbox.batchSize, 40);
+});
+
 test("keys have 128 bits, and no two events have one", () => {
   assert.match(inboxKey("q", "s", "1"), /^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$/);
   const parts = ["", "1", "11", "1:1", "é"];

@@ -57,7 +57,7 @@ export function createInbox<Tables>(options: InboxOptions<Tables>): Inbox<Tables
   const upkeep = createUpkeep({ db, logger, windowMs });
   const throttle = createLogThrottle(logger);
   requireTables(db, { names: ["inbox_events", "inbox_partitions"], hint: "add inboxUpgrade to the migrations" });
-  /** So many messages had their turn in time: those that do not are recorded in vain. */
+  /** So many messages had their turn in time: those that do not are recorded in vain, and another transaction may be free. */
   let fitting = Math.min(FIRST_BATCH, batchSize);
 
   /** Transaction whose first snapshot is that of its first statement and not of an earlier one (partitions.ts). */
@@ -129,7 +129,9 @@ export function createInbox<Tables>(options: InboxOptions<Tables>): Inbox<Tables
   }
 
   return {
-    batchSize,
+    get batchSize() {
+      return fitting;
+    },
     maxHandlerMs,
     // One connection at least is left for calls and for the outbox.
     maxConcurrency: Math.max(1, poolSize - 1),
@@ -164,7 +166,7 @@ export function createInbox<Tables>(options: InboxOptions<Tables>): Inbox<Tables
           results.push(...attempt.results);
           nextMessage();
           if (attempt.results.length < batch.length) fitting = attempt.results.length;
-          else if (size === fitting) fitting = Math.min(fitting * 2, batchSize);
+          else if (batch.length === fitting) fitting = Math.min(fitting * 2, batchSize);
           continue;
         }
         const { error, recorded } = attempt;

@@ -1,14 +1,14 @@
-import type { AsyncMessage, Channel } from "rabbitmq-client";
+import type { Channel } from "rabbitmq-client";
 import { createLogThrottle, type Logger } from "#shared/logging";
 import { bounded, createBackoff, sleep } from "#shared/timing";
 import type { ConsumerState, EventConsumer } from "../bus.ts";
 import type { RabbitmqConfig } from "../config.ts";
 import type { ConsumerDefinition } from "../consuming/definition.ts";
 import type { Disposition } from "../consuming/disposition.ts";
-import type { AttemptResult } from "../consuming/handling.ts";
 import { createOutcomeLog } from "../consuming/outcome-log.ts";
 import { createPipeline, type Pipeline } from "../consuming/pipeline.ts";
 import { TopologyError } from "../errors.ts";
+import { type Acknowledgements, createAcknowledgements } from "./acknowledgements.ts";
 import { fromAmqp } from "./amqp-message.ts";
 import type { BrokerConnection } from "./connection.ts";
 import { createConsumerTopology } from "./consumer-topology.ts";
@@ -53,6 +53,7 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
   let state: ConsumerState["state"] = "stopped";
   let channel: Channel | undefined;
   let consumerTag: string | undefined;
+  let acknowledgements: Acknowledgements | undefined;
   let givenBack = 0;
   let putBack = 0;
   let handedOver = 0;
@@ -68,7 +69,7 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
     log,
   });
   const pipeline: Pipeline<Delivery> = createPipeline<Delivery>({
-    handling,
+    handling: definition.handling,
     decide: definition.decide,
     settle: createSettler({
       queue,
@@ -80,10 +81,9 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
       closing: closing.signal,
       log,
     }),
-    judge,
-    isAlone: ({ isSuspect }) => isSuspect,
+    alone: { includes: ({ isSuspect }) => isSuspect, begin: judge, end: ({ message }) => suspects.end(message) },
     concurrency: config.concurrency,
-    batchSize: guard.batchSize,
+    guard,
     recover() {
       recovering ??= recover().finally(() => {
         recovering = undefined;
@@ -98,14 +98,6 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
     if (!(await suspects.begin(delivery.message))) return undefined;
     const error = new Error("the process ended each time that this message was handled");
     return { kind: "dead-letter", reason: "delivery_limit", error };
-  }
-
-  async function handling(deliveries: readonly Delivery[]): Promise<AttemptResult[]> {
-    const results = await definition.handling(deliveries);
-    const [first] = deliveries;
-    // A suspect is handled alone.
-    if (first?.isSuspect) await suspects.end(first.message);
-    return results;
   }
 
   /** Consumes, and begins again whenever the channel is lost, the queue deleted or the messages given back. */
@@ -169,15 +161,16 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
   }
 
   async function consume(from: Channel, name: string): Promise<void> {
+    const answers = createAcknowledgements(from, linked().connection.writeTogether);
+    acknowledgements = answers;
     await from.basicQos({ prefetchCount: config.prefetch });
     ({ consumerTag } = await from.basicConsume({ queue: name }, (message) => {
+      answers.delivered(message.deliveryTag);
       // Prefetched messages may arrive until the broker has seen the cancellation.
-      if (!closing.signal.aborted && from.active) pipeline.push(deliveryOf(message, from));
+      if (closing.signal.aborted || !from.active) return;
+      const isSuspect = !ephemeral && suspects.isSuspect(message);
+      pipeline.push({ ...fromAmqp(message), message, acknowledgements: answers, isSuspect });
     }));
-  }
-
-  function deliveryOf(message: AsyncMessage, from: Channel): Delivery {
-    return { ...fromAmqp(message), message, channel: from, isSuspect: !ephemeral && suspects.isSuspect(message) };
   }
 
   /**
@@ -190,6 +183,7 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
     if (kind === "done") return true;
     if (closing.signal.aborted) return false;
     if (channel?.active) givenBack += pipeline.size;
+    acknowledgements?.flush();
     await channel?.close();
     return false;
   }
@@ -211,6 +205,7 @@ export function createRabbitmqConsumer(options: RabbitmqConsumerOptions): Rabbit
     if (kind === "overran" && pipeline.size > 0) {
       logger.warn({ queue }, "closed while handlers are running: their messages come again");
     }
+    acknowledgements?.flush();
     if (channel?.active && pipeline.counts.handled > 0) await sleep(LAST_ACKNOWLEDGEMENTS_MS);
     // The broker gives unanswered messages to another consumer.
     if (channel !== undefined) await bounded(channel.close(), BROKER_CLOSE_MS);

@@ -1,20 +1,21 @@
-import type { AsyncMessage, Channel } from "rabbitmq-client";
+import type { AsyncMessage } from "rabbitmq-client";
 import { DomainError, textOf } from "#shared/errors";
 import type { LogThrottle } from "#shared/logging";
 import { createBackoff, sleep } from "#shared/timing";
 import type { Disposition } from "../consuming/disposition.ts";
 import type { Received } from "../consuming/handling.ts";
+import type { Settle } from "../consuming/pipeline.ts";
+import type { Acknowledgements } from "./acknowledgements.ts";
 import { HEADERS } from "./amqp-message.ts";
-import type { BrokerConnection } from "./connection.ts";
 import { handledTypesExchangeOf } from "./handled-types.ts";
 import type { Publisher } from "./publisher.ts";
 import { type Readdressed, readdressed } from "./readdressed.ts";
 import { deadLetterQueueOf, retryQueueOf } from "./topology.ts";
 
-/** A message, and the channel that it is acknowledged on. */
+/** A message, and where it is acknowledged. */
 export interface Delivery extends Received {
   readonly message: AsyncMessage;
-  readonly channel: Channel;
+  readonly acknowledgements: Acknowledgements;
   /** Was given back without an answer again and again: its handler may be what ends the process. */
   readonly isSuspect: boolean;
 }
@@ -24,7 +25,7 @@ export interface SettlerOptions {
   readonly keepsDeadLetters: boolean;
   /** Maximum time that a message stays unanswered because it cannot be put aside, in milliseconds. */
   readonly maxUnansweredMs: number;
-  readonly links: () => { readonly connection: BrokerConnection; readonly publisher: Publisher };
+  readonly links: () => { readonly publisher: Publisher };
   /** Declares the queues again that messages are put aside in. */
   readonly declare: () => Promise<unknown>;
   /** Called for a message that went to another version of the service, which handles its type. */
@@ -33,9 +34,6 @@ export interface SettlerOptions {
   readonly log: LogThrottle;
 }
 
-/** Carries out a disposition. Never rejects. */
-export type Settler = (delivery: Delivery, disposition: Disposition) => Promise<void>;
-
 /** Another place for a message, with the headers that it gets besides. */
 interface Place {
   readonly exchange: string;
@@ -43,7 +41,7 @@ interface Place {
   readonly headers: Readonly<Record<string, string | number>>;
 }
 
-export function createSettler(options: SettlerOptions): Settler {
+export function createSettler(options: SettlerOptions): Settle<Delivery> {
   const { queue, keepsDeadLetters, maxUnansweredMs, links, declare, onHandedOver, closing, log } = options;
 
   function placeOf({ attempt, postponed, unknownRounds }: Delivery, disposition: Disposition): Place | undefined {
@@ -72,10 +70,10 @@ export function createSettler(options: SettlerOptions): Settler {
   }
 
   /** Publishes the message to its next place until the broker has confirmed it, or the time is over. */
-  async function putAside(channel: Channel, { envelope, body }: Readdressed, place: Place): Promise<Moved> {
+  async function putAside(answers: Acknowledgements, { envelope, body }: Readdressed, place: Place): Promise<Moved> {
     const giveUpAt = performance.now() + maxUnansweredMs;
     const backoff = createBackoff({ initialMs: 100, maxMs: 5_000 });
-    while (channel.active && !closing.aborted && performance.now() < giveUpAt) {
+    while (answers.isOpen && !closing.aborted && performance.now() < giveUpAt) {
       try {
         await links().publisher.send({ ...envelope, exchange: place.exchange }, body);
         return "moved";
@@ -92,9 +90,9 @@ export function createSettler(options: SettlerOptions): Settler {
     return "stays";
   }
 
-  async function move({ message, channel, envelope }: Delivery, place: Place): Promise<Moved> {
+  async function move({ message, acknowledgements, envelope }: Delivery, place: Place): Promise<Moved> {
     try {
-      return await putAside(channel, readdressed(message, place.routingKey, place.headers), place);
+      return await putAside(acknowledgements, readdressed(message, place.routingKey, place.headers), place);
     } catch (err) {
       const event = { queue, event_id: envelope.id, event_type: envelope.type, err };
       log.error("unmovable", event, "the event cannot be moved as it is: the broker makes it a dead letter (rejected)");
@@ -103,18 +101,21 @@ export function createSettler(options: SettlerOptions): Settler {
   }
 
   /** The message goes to its next place first, and is acknowledged then: a crash in between makes a copy, not a gap. */
-  return async (delivery, disposition) => {
-    const { message, channel } = delivery;
-    const { deliveryTag } = message;
-    const place = placeOf(delivery, disposition);
-    const outcome = place === undefined ? "moved" : await move(delivery, place);
-    if (disposition.kind === "ignore" && place !== undefined && outcome === "moved") onHandedOver();
-    if (!channel.active) return;
-    links().connection.writeTogether();
-    if (outcome === "moved" || outcome === "unroutable") channel.basicAck({ deliveryTag });
-    else if (outcome === "unmovable") channel.basicNack({ deliveryTag, requeue: false });
+  async function settleMoved(delivery: Delivery, disposition: Disposition, place: Place): Promise<void> {
+    const { acknowledgements, message } = delivery;
+    const outcome = await move(delivery, place);
+    if (disposition.kind === "ignore" && outcome === "moved") onHandedOver();
+    if (outcome === "moved" || outcome === "unroutable") acknowledgements.acknowledge(message.deliveryTag);
     // At a stop the end of the channel gives the message back.
-    else if (!closing.aborted) channel.basicNack({ deliveryTag, requeue: true });
+    else if (outcome === "unmovable" || !closing.aborted) {
+      acknowledgements.reject(message.deliveryTag, outcome === "stays");
+    }
+  }
+
+  return (delivery, disposition) => {
+    const place = placeOf(delivery, disposition);
+    if (place !== undefined) return settleMoved(delivery, disposition, place);
+    delivery.acknowledgements.acknowledge(delivery.message.deliveryTag);
   };
 }
 
