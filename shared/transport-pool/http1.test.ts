@@ -366,20 +366,3 @@ for (const [what, headers, connections] of [
     assert.equal(seen, connections);
   });
 }
-
-test("a call that waits for a connection takes the first that is free, its own or another's", async (t) => {
-  const answer = Promise.withResolvers<object>();
-  const peer = await startPeer(t, (router) => router.service(BookService, { getBook: () => answer.promise }));
-  const { books, pool } = startPool(t, { address: peer.address, ...HTTP1 });
-  const leaving = new AbortController();
-  const first = books.getBook({ id: "b1" });
-  const left = failureOf(books.getBook({ id: "b2" }, { signal: leaving.signal }));
-  // Before its connection is there, which then is for whoever comes next.
-  leaving.abort();
-  assert.equal((await left).code, Code.Canceled);
-  await until(() => peer.connections() === 2 && pool.states()[0]?.openCalls === 1);
-  const second = books.getBook({ id: "b3" });
-  answer.resolve({});
-  await Promise.all([first, second]);
-  assert.equal(peer.connections(), 2);
-});

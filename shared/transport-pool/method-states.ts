@@ -1,5 +1,5 @@
 import type { Code } from "@connectrpc/connect";
-import { codeToString } from "@connectrpc/connect/protocol-connect";
+import { nameOfCode } from "#shared/rpc";
 import type { MethodPolicies } from "./calls/method-policies.ts";
 import type { BreakerState as BreakerSnapshot } from "./policies/breaker.ts";
 import type { Breakers } from "./policies/breakers.ts";
@@ -51,7 +51,7 @@ export function policyState({ retry, unreachableRetry, hedge, ...rest }: MethodP
 }
 
 function withCodeNames<Part extends { readonly codes: readonly Code[] }>(part: Part) {
-  return { ...part, codes: part.codes.map(codeToString) };
+  return { ...part, codes: part.codes.map(nameOfCode) };
 }
 
 /** On the breaker's own clock a time means nothing to others. */

@@ -1,14 +1,13 @@
 import { isDeepStrictEqual } from "node:util";
-import type { DescMethod, DescService } from "@bufbuild/protobuf";
+import type { DescService } from "@bufbuild/protobuf";
 import type { Interceptor, Transport } from "@connectrpc/connect";
 import type { DiscoveryConfig } from "#shared/discovery";
 import type { Logger } from "#shared/logging";
-import { attemptInterceptor } from "./calls/attempt.ts";
+import { createAttempt } from "./calls/attempt.ts";
 import { inheritCall } from "./calls/inherit-call.ts";
 import { logInterceptor } from "./calls/log-interceptor.ts";
 import { markErrorsInterceptor } from "./calls/mark-errors.ts";
 import { createMethodPolicies } from "./calls/method-policies.ts";
-import { createStockTransport } from "./calls/stock-transport.ts";
 import type { ServiceConfig } from "./config/service.ts";
 import { logBreaker } from "./policies/breaker-log.ts";
 import { createBreakers } from "./policies/breakers.ts";
@@ -18,10 +17,9 @@ import { resendInterceptor } from "./policies/resend.ts";
 import { retryInterceptor } from "./policies/retry.ts";
 import { throttleSection } from "./policies/retry-config.ts";
 import { createRetryThrottle, type RetryThrottle } from "./policies/retry-throttle.ts";
+import { createTransport, originOf } from "./protocols/transport.ts";
 import { createServiceChannel } from "./service-channel.ts";
 import { type ServiceState, stateOf } from "./states.ts";
-import { createStream } from "./streams/transport.ts";
-import { createUnary } from "./unary/transport.ts";
 import { createWays, type Followed } from "./ways.ts";
 
 /** One service of the pool: its transport stays the same, whatever a reload changes behind it. */
@@ -50,12 +48,6 @@ export interface PooledServiceOptions {
 /** What a reload can change for calls to come while connections stay. */
 const POLICY_KEYS = ["timeoutMs", "waitForReady", "retry", "hedge", "breaker", "methods"] as const;
 
-/** What is sent without stock Connect's transport. */
-const directKinds = {
-  grpc: new Set(["unary", "server_streaming"]),
-  connect: new Set(["unary"]),
-} as const satisfies Record<string, ReadonlySet<DescMethod["methodKind"]>>;
-
 /** @throws RangeError when its TLS files cannot be used */
 export function createPooledService(initial: ServiceConfig, options: PooledServiceOptions): PooledService {
   const { logger, caller, interceptors: own, discovery, random } = options;
@@ -79,9 +71,12 @@ export function createPooledService(initial: ServiceConfig, options: PooledServi
 
   /** What a call goes through, from the outside in; the last one sends it to one endpoint. */
   function sending(config: ServiceConfig, channel: Followed): Transport {
-    const { protocol, http, readMaxBytes } = config;
-    const direct = protocol === "grpc-web" ? undefined : directKinds[protocol];
-    const interceptors: Interceptor[] = [
+    const attempt = createAttempt({
+      channel,
+      hashHeader: config.balancer.hashHeader,
+      onOutcome: ({ address }, isFault) => channel.latest().outliers?.record(address, !isFault),
+    });
+    const interceptors = [
       markErrorsInterceptor(name),
       logInterceptor({ logger, service: name, target: config.address.text }),
       ...own,
@@ -90,19 +85,8 @@ export function createPooledService(initial: ServiceConfig, options: PooledServi
       hedgeInterceptor({ throttle }),
       retryInterceptor({ throttle, random }),
       resendInterceptor(),
-      attemptInterceptor({
-        channel,
-        hashHeader: config.balancer.hashHeader,
-        ...(direct === undefined ? {} : { direct }),
-        onOutcome: ({ address }, isFault) => channel.latest().outliers?.record(address, !isFault),
-      }),
     ];
-    const origin = originOf(config);
-    const stock = createStockTransport(config, origin, interceptors);
-    if (protocol === "grpc-web") return stock;
-    const unary = createUnary({ protocol, http, readMaxBytes, origin, interceptors });
-    if (protocol !== "grpc") return { unary, stream: stock.stream };
-    return { unary, stream: createStream({ readMaxBytes, origin, interceptors, otherwise: stock.stream }) };
+    return createTransport({ config, origin: originOf(config), interceptors, attempt });
   }
 
   return {
@@ -127,12 +111,6 @@ export function createPooledService(initial: ServiceConfig, options: PooledServi
     state: () => stateOf({ config, channel: ways.current(), policies, breakers, throttle, replaced: ways.replaced() }),
     close: (timeoutMs) => ways.close(timeoutMs),
   };
-}
-
-/** What the URLs of calls begin with. */
-function originOf({ address, tls }: ServiceConfig): string {
-  const host = address.scheme === "static" ? address.addresses[0] : address.authority;
-  return new URL(`${address.tls || tls !== undefined ? "https" : "http"}://${host}`).origin;
 }
 
 function throttleOf({ retry }: ServiceConfig) {

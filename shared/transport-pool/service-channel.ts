@@ -9,7 +9,6 @@ import { createHealthWatch, type HealthWatch } from "./balancing/health-watch.ts
 import { createOutlierSweep, type OutlierSweep } from "./balancing/outlier-sweep.ts";
 import { createRecovery } from "./balancing/recovery.ts";
 import { subsetOf } from "./balancing/subset.ts";
-import { transportTo } from "./calls/stock-transport.ts";
 import type { ServiceConfig } from "./config/service.ts";
 import { createConnectBackoff } from "./connections/connect-backoff.ts";
 import { createConnectionLog } from "./connections/connection-log.ts";
@@ -18,6 +17,7 @@ import { createHttp1Subchannel } from "./connections/http1-subchannel.ts";
 import { openHttp2Connection } from "./connections/open-http2-connection.ts";
 import type { SubchannelState } from "./connections/subchannel.ts";
 import { type ClientTls, createClientTls } from "./connections/tls.ts";
+import { transportTo } from "./protocols/transport.ts";
 
 export interface ServiceChannelOptions {
   readonly config: ServiceConfig;
@@ -31,6 +31,8 @@ export interface ServiceChannel extends Channel {
 }
 
 const MAX_SEED = 2 ** 32;
+/** To one instance, when `max_connections` does not say otherwise. */
+const MAX_CONNECTIONS = { "2": 8, "1.1": 256 } as const;
 
 /** Puts the channel of one service together: resolver → endpoints, each with its subchannel → balancer. */
 export function createServiceChannel({ config, logger, discovery, random }: ServiceChannelOptions): ServiceChannel {
@@ -69,16 +71,14 @@ export function createServiceChannel({ config, logger, discovery, random }: Serv
       tls,
       connectTimeoutMs: config.connectTimeoutMs,
       keepalive: config.keepalive,
+      streamWindowBytes: config.streamWindowBytes,
+      connectionWindowBytes: config.connectionWindowBytes,
     };
+    const maxConnections = config.maxConnections ?? MAX_CONNECTIONS[config.http];
     const subchannel =
       config.http === "1.1"
-        ? createHttp1Subchannel({ ...common, ...connection })
-        : createSubchannel({
-            ...common,
-            connection,
-            maxConnections: config.maxConnections,
-            open: openHttp2Connection,
-          });
+        ? createHttp1Subchannel({ ...common, ...connection, maxConnections })
+        : createSubchannel({ ...common, connection, maxConnections, open: openHttp2Connection });
     const { healthCheck } = config;
     const endpoint = createEndpoint({
       address,

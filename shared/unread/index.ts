@@ -1,3 +1,3 @@
 export { type HeaderFields, isPlainField, LazyHeaders } from "./lazy-headers.ts";
 export { unreadBytes, unreadMessage } from "./message.ts";
-export { parseLater, serializeUnread } from "./serialization.ts";
+export { parseLater, type Serialization, serializeUnread } from "./serialization.ts";

@@ -1,4 +1,4 @@
-import type { Http1Subchannel, Http2Subchannel } from "../connections/subchannel.ts";
+import type { Subchannel } from "../connections/subchannel.ts";
 import type { Candidate } from "./balancer.ts";
 import { createLatency } from "./latency.ts";
 
@@ -7,7 +7,7 @@ export type Health = "unwatched" | "unknown" | "serving" | "not_serving";
 
 /** One peer of a service: the way to it, and how it has done so far. */
 export interface Endpoint extends Candidate {
-  readonly subchannel: Http1Subchannel | Http2Subchannel;
+  readonly subchannel: Subchannel;
   /** Lower ones are tried first, as in SRV records. */
   readonly priority: number;
   readonly health: Health;
@@ -31,7 +31,7 @@ export interface EndpointOptions {
   readonly weight: number;
   readonly priority: number;
   readonly health: Health;
-  readonly subchannel: Http1Subchannel | Http2Subchannel;
+  readonly subchannel: Subchannel;
 }
 
 export function createEndpoint(options: EndpointOptions): OwnedEndpoint {

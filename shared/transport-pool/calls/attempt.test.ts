@@ -4,16 +4,16 @@ import { Code, ConnectError, createClient, createRouterTransport, type Intercept
 import { BookService } from "#gen/book/v1/book_pb.ts";
 import type { Channel } from "../balancing/channel.ts";
 import { createEndpoint } from "../balancing/endpoint.ts";
-import type { Http2Subchannel } from "../connections/subchannel.ts";
+import type { Subchannel } from "../connections/subchannel.ts";
 import { failureOf } from "../test-support.ts";
-import { attemptInterceptor } from "./attempt.ts";
+import { createAttempt } from "./attempt.ts";
 
 /** How often a peer that has taken `usualMs` so far is asked when a call of it ends with this code after 100 ms. */
 async function checksAfter(t: TestContext, usualMs: number, code: Code): Promise<number> {
   let checks = 0;
   let now = 0;
   t.mock.method(performance, "now", () => now);
-  const subchannel = { checkAlive: () => checks++ } as unknown as Http2Subchannel;
+  const subchannel = { checkAlive: () => checks++ } as unknown as Subchannel;
   const endpoint = createEndpoint({ address: "a:1", weight: 1, priority: 0, health: "unwatched", subchannel });
   endpoint.begin();
   endpoint.end({ ms: usualMs, isFault: false, now });
@@ -23,6 +23,7 @@ async function checksAfter(t: TestContext, usualMs: number, code: Code): Promise
       return Promise.resolve(endpoint);
     },
   } as unknown as Channel;
+  const attempt = createAttempt({ channel, hashHeader: undefined, onOutcome: () => {} });
   const leaving = new AbortController();
   const leave: Interceptor = (next) => (req) => next({ ...req, signal: leaving.signal });
   const transport = createRouterTransport(
@@ -36,7 +37,7 @@ async function checksAfter(t: TestContext, usualMs: number, code: Code): Promise
       }),
     {
       transport: {
-        interceptors: [leave, attemptInterceptor({ channel, hashHeader: undefined, onOutcome: () => {} })],
+        interceptors: [leave, (next) => attempt((_endpoint, req) => next(req))],
       },
     },
   );

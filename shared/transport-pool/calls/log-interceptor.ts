@@ -7,10 +7,9 @@ import {
   type StreamResponse,
   type UnaryRequest,
 } from "@connectrpc/connect";
-import { codeToString } from "@connectrpc/connect/protocol-connect";
 import { currentCall } from "#shared/call-context";
 import type { Logger } from "#shared/logging";
-import { callNext } from "#shared/rpc";
+import { callNext, nameOfCode } from "#shared/rpc";
 import { endOf } from "../policies/call-end.ts";
 import { outgoingCallKey } from "../policies/outgoing-call.ts";
 import { observeEnd } from "./observe-end.ts";
@@ -50,7 +49,7 @@ export function logInterceptor({ logger, service, target }: LogInterceptorOption
       // The logger's own `service` is the one that calls.
       peer_service: service,
       method: `${req.service.typeName}/${req.method.name}`,
-      code: code === undefined ? "ok" : codeToString(code),
+      code: code === undefined ? "ok" : nameOfCode(code),
       ms: Math.round((performance.now() - startedAt) * 10) / 10,
       attempt: Math.max(outgoing?.attempts ?? 0, 1),
       peer: outgoing?.peer ?? target,

@@ -25,9 +25,10 @@ const connectBackoffSection = section({
 const keepaliveSection = section({
   /**
    * A peer that has sent nothing for so long, while calls are open, is asked for a sign of life. gRPC's floor is 10 s;
-   * doubled when the peer says `too_many_pings`. 0: never.
+   * doubled when the peer says `too_many_pings`. Off by default: gRPC's servers end a connection on which pings come more
+   * often than every 5 minutes without data. 0: never.
    */
-  time: duration("1m").refine((ms) => ms === 0 || ms >= 10_000, "must be 0 or at least 10s (gRFC A8)"),
+  time: duration("0s").refine((ms) => ms === 0 || ms >= 10_000, "must be 0 or at least 10s (gRFC A8)"),
   /** A peer that does not answer within this is gone. */
   timeout: duration("20s", { min: "1ms" }),
   /** Whether to ask without open calls too: for links that forget idle connections. Many servers do not like it. */
@@ -39,6 +40,12 @@ const healthCheckSection = section({
   service: z.string().default(""),
 });
 
+/** RFC 9113, 6.9.2: from the initial window to the largest one. */
+const windowSchema = z
+  .int()
+  .min(65_535)
+  .max(2 ** 31 - 1);
+
 const serviceSection = section(
   {
     /** What the code asks the pool for. */
@@ -46,7 +53,17 @@ const serviceSection = section(
     /** Where its instances are: `host:port`, a list of those, or a resolver's address such as `dns:///book:9002`. */
     address: targetSchema,
     protocol: z.enum(["grpc", "connect", "grpc-web"]).default("grpc"),
-    /** The version of HTTP, quoted or not; 1.1 only with `protocol: connect`. */
+    /** How messages are encoded. */
+    codec: z.enum(["binary", "json"]).default("binary"),
+    /** What requests are compressed with. Responses may always be compressed. */
+    compression: z.enum(["none", "gzip", "br"]).default("none"),
+    /** Smaller messages are sent as they are. */
+    compress_min_bytes: z.int().min(0).default(1024),
+    /** Sends calls of methods without side effects by GET, which proxies can cache; only with `protocol: connect`. */
+    use_get: z.boolean().default(false),
+    /** `false`: all calls are sent by Connect's own transport, at several times the CPU time. */
+    fast_path: z.boolean().default(true),
+    /** The version of HTTP, quoted or not; 1.1 not with `protocol: grpc`. */
     http: z
       .preprocess((value) => (typeof value === "number" ? String(value) : value), z.enum(["2", "1.1"]))
       .default("2"),
@@ -78,16 +95,23 @@ const serviceSection = section(
     keepalive: keepaliveSection.prefault({}),
     /** A connection that has had no calls for so long is closed. gRPC's IDLE_TIMEOUT. */
     idle_timeout: duration("30m", { min: "1ms" }),
-    /** To one instance; more than one only while the others are at its MAX_CONCURRENT_STREAMS (gRFC A105). */
-    max_connections: z.int().min(1).default(8),
+    /**
+     * To one instance. Over HTTP/2 more than one only while the others are at its MAX_CONCURRENT_STREAMS (gRFC A105),
+     * default 8. Over HTTP/1.1 each carries one call at a time, and further calls wait; default 256.
+     */
+    max_connections: z.int().min(1).optional(),
+    /** How many bytes the peer may send ahead of the reader: of one stream, and of all streams of a connection. */
+    stream_window_bytes: windowSchema.default(1024 * 1024),
+    connection_window_bytes: windowSchema.default(4 * 1024 * 1024),
     /** What holds for single methods, instead of the above. */
     methods: methodsSchema.default({}),
   },
   (service, fault) => {
     if (service.retry !== undefined && service.hedge !== undefined) fault("hedge", RETRY_OR_HEDGE);
-    if (service.http === "1.1" && service.protocol !== "connect") {
-      fault("http", `${service.protocol} needs HTTP/2; "1.1" goes with protocol: connect`);
+    if (service.http === "1.1" && service.protocol === "grpc") {
+      fault("http", 'grpc needs HTTP/2; "1.1" goes with protocol: connect or grpc-web');
     }
+    if (service.use_get && service.protocol !== "connect") fault("use_get", "needs protocol: connect");
     if (service.health_check !== undefined && service.protocol !== "grpc")
       fault("health_check", "needs protocol: grpc");
   },

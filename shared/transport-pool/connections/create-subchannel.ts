@@ -1,10 +1,10 @@
 import { AsyncLocalStorage } from "node:async_hooks";
-import { Code, ConnectError } from "@connectrpc/connect";
+import type { ConnectError } from "@connectrpc/connect";
 import { describeError } from "#shared/errors";
 import type { EndSignal } from "../policies/call-end.ts";
 import { unsent } from "../policies/unsent.ts";
 import type { Http2Connection } from "./http2-connection.ts";
-import type { Http2Subchannel, SubchannelOptions, SubchannelState } from "./subchannel.ts";
+import type { Subchannel, SubchannelOptions, SubchannelState } from "./subchannel.ts";
 import { createUsableConnections } from "./usable-connections.ts";
 import { createWaiters } from "./waiters.ts";
 
@@ -22,7 +22,7 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
  * Connects when it is told to. Once an attempt has failed, further ones follow in the background, as the backoff says,
  * until one succeeds. A connection that was good and is lost, or that its peer closes, leaves it idle.
  */
-export function createSubchannel(options: SubchannelOptions): Http2Subchannel {
+export function createSubchannel(options: SubchannelOptions): Subchannel {
   const { name, address, backoff, maxConnections } = options;
   // Connections and timers outlive the call that happens to begin them, and must not keep or log its context.
   const outsideOfCalls = AsyncLocalStorage.snapshot();
@@ -146,12 +146,12 @@ export function createSubchannel(options: SubchannelOptions): Http2Subchannel {
   }
 
   /** What `use` makes of a connection that has room, as soon as there is one that still takes it. */
-  async function withRoom<T>(use: (connection: Http2Connection) => T | undefined, signal?: EndSignal): Promise<T> {
+  async function withRoom<T>(use: (connection: Http2Connection) => T | undefined, signal: EndSignal): Promise<T> {
     try {
       // Whoever comes later stands behind those that wait.
       if (waiters.size() > 0) await waiters.add(signal);
       for (;;) {
-        signal?.throwIfAborted();
+        signal.throwIfAborted();
         if (usable.size() === 0 && !attempting) throw unavailable();
         const connection = usable.withRoom();
         if (connection === undefined) {
@@ -168,11 +168,9 @@ export function createSubchannel(options: SubchannelOptions): Http2Subchannel {
   }
 
   return {
-    request: (headers, requestOptions, signal) =>
-      withRoom((connection) => connection.request(headers, requestOptions, signal), signal),
-    send(exchange, signal) {
-      const stream = waiters.size() > 0 ? undefined : usable.withRoom()?.send(exchange);
-      return stream ?? withRoom((connection) => connection.send(exchange), signal);
+    open(head, sink, signal) {
+      const exchange = waiters.size() > 0 ? undefined : usable.withRoom()?.open(head, sink);
+      return exchange ?? withRoom((connection) => connection.open(head, sink), signal);
     },
     connect() {
       if (state !== "idle") return;
@@ -193,8 +191,7 @@ export function createSubchannel(options: SubchannelOptions): Http2Subchannel {
       for (const connection of connections) connection.close();
       const allClosed = Promise.all([...connections].map(({ closed }) => closed));
       const timer = setTimeout(() => {
-        const error = new ConnectError("the transport pool was closed", Code.Canceled);
-        for (const connection of connections) connection.destroy(error);
+        for (const connection of connections) connection.destroy();
       }, timeoutMs);
       await allClosed;
       clearTimeout(timer);

@@ -1,16 +1,13 @@
 import { AsyncLocalStorage } from "node:async_hooks";
-import type { Socket } from "node:net";
-import { Code, ConnectError } from "@connectrpc/connect";
+import type { ConnectError } from "@connectrpc/connect";
+import type { Client, Dispatcher } from "undici";
 import { describeError } from "#shared/errors";
-import type { EndSignal } from "../policies/call-end.ts";
 import { unsent } from "../policies/unsent.ts";
 import type { ConnectBackoff } from "./connect-backoff.ts";
-import { PeerAgent } from "./http1-agent.ts";
-import { Http1Connection } from "./http1-connection.ts";
+import { Http1Exchange, type Http1Exchanges } from "./http1-exchange.ts";
 import { createHttp1Sockets } from "./http1-sockets.ts";
-import type { Http1Subchannel, SubchannelState } from "./subchannel.ts";
+import type { Subchannel, SubchannelState } from "./subchannel.ts";
 import type { ClientTls } from "./tls.ts";
-import type { SentUnary, UnaryExchange } from "./unary-stream.ts";
 import { createWaiters } from "./waiters.ts";
 
 export interface Http1SubchannelOptions {
@@ -21,6 +18,8 @@ export interface Http1SubchannelOptions {
   readonly tls: ClientTls | undefined;
   readonly connectTimeoutMs: number;
   readonly backoff: ConnectBackoff;
+  /** Each carries one call at a time; further calls wait. */
+  readonly maxConnections: number;
   /** A connection that has had no calls for so long is closed. */
   readonly idleTimeoutMs: number;
   /** See `SubchannelOptions`. */
@@ -28,36 +27,36 @@ export interface Http1SubchannelOptions {
 }
 
 /**
- * Connections that carry one call at a time, and are kept for the next one. There is none before the first call: the
- * peer counts as reachable until a connection to it has failed. Then it is tried in the background, as the backoff
- * says, until one succeeds. A call whose connection could not be made fails with an `unsent` error.
+ * Connections that carry one call at a time, and are kept for the next one. There is none before the first call: the peer
+ * counts as reachable until a connection to it has failed, or was closed without a single byte. Then it is tried in the
+ * background, as the backoff says, until one succeeds. A call whose connection could not be made fails as `unsent`.
  */
-export function createHttp1Subchannel(options: Http1SubchannelOptions): Http1Subchannel {
-  const { name, address, authority, tls, backoff, idleTimeoutMs } = options;
+export function createHttp1Subchannel(options: Http1SubchannelOptions): Subchannel {
+  const { name, address, authority, tls, backoff, idleTimeoutMs, maxConnections } = options;
   const outsideOfCalls = AsyncLocalStorage.snapshot();
-  const sockets = createHttp1Sockets(options);
-  /** Of unary calls, and those among them that wait for the next one, the last used one last. */
-  const connections = new Set<Http1Connection>();
-  const free: Http1Connection[] = [];
-  const waiters = createWaiters<Http1Connection>();
+  /** Calls, each with its connection once its request is sent. */
+  const exchanges = new Map<Http1Exchange, Client | undefined>();
+  /** Each has a connection, or makes one for its next request. The last used one last. */
+  const free: Client[] = [];
+  const waiters = createWaiters<void>();
+  const sockets = createHttp1Sockets({ ...options, onUseless: failed });
+  let createClient: (() => Client) | undefined;
   let state: SubchannelState = "idle";
   let lastError: Error | undefined;
   let probeTimer: NodeJS.Timeout | undefined;
-  let streamsWithoutSocket = 0;
+  let isDestroyed = false;
 
   function setState(next: SubchannelState, cause?: Error): void {
     state = next;
     outsideOfCalls(() => options.onChange(next, cause));
   }
 
-  function connected(): void {
-    backoff.reset();
-    lastError = undefined;
-    clearTimeout(probeTimer);
-    if (state === "transient_failure") setState("ready");
+  function failed(error: Error): void {
+    // Of several that fail together only the first is news.
+    if (state === "ready") failedAgain(error);
   }
 
-  function failed(error: Error): void {
+  function failedAgain(error: Error): void {
     if (state === "shutdown") return;
     lastError = error;
     clearTimeout(probeTimer);
@@ -67,103 +66,104 @@ export function createHttp1Subchannel(options: Http1SubchannelOptions): Http1Sub
 
   function probe(): void {
     sockets.dial().then((socket) => {
-      // An agent takes a connection only together with a call.
+      // undici takes a connection only together with a call.
       socket.destroy();
-      connected();
-    }, failed);
+      lastError = undefined;
+      if (state === "transient_failure") setState("ready");
+    }, failedAgain);
   }
 
-  /** @throws ConnectError that is `unsent` */
-  async function dialForCall(onRead?: (bytes: Buffer) => void): Promise<Socket> {
-    try {
-      const socket = await sockets.dial(onRead);
-      connected();
-      return socket;
-    } catch (reason) {
-      const error = reason instanceof Error ? reason : new Error(String(reason));
-      // Of several that fail together only the first is news.
-      if (state === "ready") failed(error);
-      throw notSent(error);
-    }
+  /** Loaded with the first call: most services speak HTTP/2 only. */
+  async function loadUndici(): Promise<() => Client> {
+    const { Client } = await import("undici");
+    const origin = `${tls === undefined ? "http" : "https"}://${authority}`;
+    createClient = () => {
+      const client = new Client(origin, {
+        connect: (_options, callback) => {
+          sockets.dial().then(
+            (socket) => callback(null, socket),
+            (error) => {
+              failed(error);
+              callback(error, null);
+            },
+          );
+        },
+        pipelining: 1,
+        allowH2: false,
+        // The deadlines of calls bound both.
+        headersTimeout: 0,
+        bodyTimeout: 0,
+        keepAliveTimeout: idleTimeoutMs,
+        keepAliveMaxTimeout: idleTimeoutMs,
+      });
+      client.on("disconnect", () => forget(client));
+      return client;
+    };
+    return createClient;
   }
 
-  async function dialForStream(): Promise<Socket> {
-    streamsWithoutSocket++;
-    try {
-      return await dialForCall();
-    } finally {
-      streamsWithoutSocket--;
-    }
+  /** Its connection is gone. */
+  function forget(client: Client): void {
+    const index = free.indexOf(client);
+    if (index === -1) return;
+    free.splice(index, 1);
+    void client.destroy();
   }
 
-  /** One connection more, for whoever has waited longest by then. */
-  async function addConnection(): Promise<void> {
-    const connection = new Http1Connection({ host: authority, idleTimeoutMs, onFree, onUnusable, notSent });
-    try {
-      const socket = await dialForCall((bytes) => connection.received(bytes));
-      connection.attach(socket);
-      if (!connection.isFree()) throw notSent(new Error("the peer closed the connection"));
-      connections.add(connection);
-      if (state === "shutdown") connection.close();
-      else onFree(connection);
-    } catch (error) {
-      waiters.rejectFirst(() => error as Error);
-    }
+  function dispatch(request: Dispatcher.DispatchOptions, exchange: Http1Exchange, create: () => Client): void {
+    if (!exchanges.has(exchange)) return;
+    const client = free.pop() ?? create();
+    exchanges.set(exchange, client);
+    client.dispatch(request, exchange);
   }
 
-  function onFree(connection: Http1Connection): void {
-    if (!connection.isFree()) return;
-    if (waiters.size() > 0) {
-      waiters.resolveFirst(connection);
-      return;
-    }
-    free.push(connection);
-    connection.rest();
+  const connections: Http1Exchanges = {
+    dispatch(request, exchange) {
+      outsideOfCalls(() => {
+        if (createClient !== undefined) dispatch(request, exchange, createClient);
+        else {
+          loadUndici().then(
+            (create) => outsideOfCalls(dispatch, request, exchange, create),
+            (cause) => exchange.fail({ kind: "protocol", isProcessed: true, cause }),
+          );
+        }
+      });
+    },
+    onServed: () => backoff.reset(),
+    onClose(exchange) {
+      const client = exchanges.get(exchange);
+      exchanges.delete(exchange);
+      if (client !== undefined) {
+        if (state === "shutdown") void client.close();
+        else free.push(client);
+      }
+      if (waiters.size() > 0) waiters.resolveFirst();
+    },
+    isClosed: () => isDestroyed,
+  };
+
+  function begin(...[head, sink]: Parameters<Subchannel["open"]>): Http1Exchange {
+    if (state === "shutdown") throw notSent(new Error("it is not called any more"));
+    const exchange = new Http1Exchange(head, sink, connections);
+    exchanges.set(exchange, undefined);
+    return exchange;
   }
 
-  function onUnusable(connection: Http1Connection): void {
-    connections.delete(connection);
-    const index = free.indexOf(connection);
-    if (index !== -1) free.splice(index, 1);
-  }
-
-  /** Those on which there is a call, or is about to be one. */
-  function busyConnections(): number {
-    return connections.size - free.length;
-  }
-
-  function sendOn(connection: Http1Connection, exchange: UnaryExchange): SentUnary {
-    // It may have been lost since it was handed over.
-    if (!connection.isFree()) throw notSent(new Error("the peer closed the connection"));
-    try {
-      return connection.send(exchange, busyConnections() > 1);
-    } catch (error) {
-      onFree(connection);
-      throw error;
-    }
-  }
-
-  async function sendLater(exchange: UnaryExchange, signal: EndSignal): Promise<SentUnary> {
-    const waiting = waiters.add(signal);
-    void outsideOfCalls(addConnection);
-    return sendOn(await waiting, exchange);
+  async function beginLater(...[head, sink, signal]: Parameters<Subchannel["open"]>): Promise<Http1Exchange> {
+    do {
+      await waiters.add(signal);
+    } while (exchanges.size >= maxConnections);
+    return begin(head, sink, signal);
   }
 
   function notSent(error: Error): ConnectError {
     return unsent("unsent", `${name} at ${address}: ${describeError(error)} before the call was sent`, error);
   }
 
-  const agent = new PeerAgent(dialForStream, { keepAlive: true, timeout: idleTimeoutMs });
-  // Node's client compares it with that of the URL.
-  agent.protocol = tls === undefined ? "http:" : "https:";
-
   return {
-    agent,
-    authority,
-    send(exchange, signal) {
-      if (state === "shutdown") throw notSent(new Error("it is not called any more"));
-      const connection = free.pop();
-      return connection === undefined ? sendLater(exchange, signal) : sendOn(connection, exchange);
+    open(head, sink, signal) {
+      if (exchanges.size < maxConnections && waiters.size() === 0) return begin(head, sink, signal);
+      return beginLater(head, sink, signal);
     },
     connect() {
       if (state === "idle") setState("ready");
@@ -172,23 +172,25 @@ export function createHttp1Subchannel(options: Http1SubchannelOptions): Http1Sub
     lastError: () => lastError,
     isResponsive: () => true,
     checkAlive() {
-      // A connection carries one call: whoever gave up on that has closed it.
+      // A connection carries one call: giving that up has closed it.
     },
-    openCalls: () => agent.openCalls() + streamsWithoutSocket + waiters.size() + busyConnections(),
+    openCalls: () => waiters.size() + exchanges.size,
     connections: () => sockets.size(),
     async close(timeoutMs) {
       clearTimeout(probeTimer);
       if (state !== "shutdown") setState("shutdown");
-      // As over HTTP/2: what has not been sent goes another way, if there is one.
+      // As over HTTP/2: what has not been sent goes elsewhere, if there is an elsewhere.
       waiters.rejectAll(() => notSent(new Error("it is not called any more")));
-      agent.isClosing = true;
-      const closed = sockets.closed();
-      agent.closeIdle();
-      for (const connection of [...connections]) connection.close();
+      const cause = new Error("it is not called any more");
+      for (const exchange of exchanges.keys()) {
+        if (exchange.isUnsent()) exchange.fail({ kind: "connect", isProcessed: false, cause });
+      }
+      for (const client of free.splice(0)) void client.destroy();
       const timer = setTimeout(() => {
-        sockets.destroy(new ConnectError("the transport pool was closed", Code.Canceled));
+        isDestroyed = true;
+        sockets.destroy();
       }, timeoutMs);
-      await closed;
+      await sockets.closed();
       clearTimeout(timer);
     },
   };

@@ -1,8 +1,6 @@
-import type { ClientHttp2Stream, ClientSessionRequestOptions, OutgoingHttpHeaders } from "node:http2";
-import type { ConnectError } from "@connectrpc/connect";
+import type { ClientExchange, RequestHead, ResponseSink } from "./exchange.ts";
 import type { KeepaliveOptions } from "./keepalive.ts";
 import type { ClientTls } from "./tls.ts";
-import type { UnaryExchange, UnaryStream } from "./unary-stream.ts";
 
 export interface Http2ConnectionOptions {
   /** `host:port` to connect to. */
@@ -13,6 +11,9 @@ export interface Http2ConnectionOptions {
   readonly keepalive: Pick<KeepaliveOptions, "timeMs" | "timeoutMs" | "withoutCalls" | "checkFactor">;
   /** From now to the peer's SETTINGS. */
   readonly connectTimeoutMs: number;
+  /** How much the peer may send ahead of the reader, in bytes: of one stream, and of all streams together. */
+  readonly streamWindowBytes: number;
+  readonly connectionWindowBytes: number;
   /** The peer's SETTINGS are there: it speaks HTTP/2, and streams can be opened. At most once. */
   readonly onReady: () => void;
   /**
@@ -29,13 +30,12 @@ export interface Http2ConnectionOptions {
 /** One HTTP/2 connection, from its first SYN to its end. It holds the process only while it has streams. */
 export interface Http2Connection {
   /**
-   * Undefined when the connection takes no streams any more: ask another.
+   * Opens a stream and sends its head. Undefined when the connection takes no more streams: use another.
    *
-   * @param signal fires when the call has ended, well or not
+   * @throws ConnectError with RESOURCE_EXHAUSTED when the head is larger than the peer takes
+   * @throws TypeError when a header is not allowed
    */
-  request(headers: OutgoingHttpHeaders, options: RequestOptions, signal?: AbortSignal): ClientHttp2Stream | undefined;
-  /** Sends a unary call; undefined as with `request`, and then the exchange has not begun. */
-  send(exchange: UnaryExchange): UnaryStream | undefined;
+  open(head: RequestHead, sink: ResponseSink): ClientExchange | undefined;
   openStreams(): number;
   /** Whether one more stream may be opened now: the peer's MAX_CONCURRENT_STREAMS. */
   hasRoom(): boolean;
@@ -47,11 +47,10 @@ export interface Http2Connection {
   checkAlive(): void;
   /** Opens no more streams, and ends when the last is done. */
   close(): void;
-  /** Ends now; open calls fail with the error. */
-  destroy(error: ConnectError): void;
+  /** Ends now; open calls fail as `closed`. */
+  destroy(): void;
   /** Resolves when the socket is closed. */
   readonly closed: Promise<void>;
 }
 
-export type RequestOptions = Omit<ClientSessionRequestOptions, "signal">;
 export type OpenConnection = (options: Http2ConnectionOptions) => Http2Connection;

@@ -1,23 +1,32 @@
 import { AsyncResource } from "node:async_hooks";
 import { type ClientHttp2Stream, connect as connectHttp2, constants } from "node:http2";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { describeError } from "#shared/errors";
 import { RunningCalls } from "#shared/lifecycle";
-import { unsent } from "../policies/unsent.ts";
+import type { ExchangeFailure, RequestHead } from "./exchange.ts";
 import { describeGoaway, textOf } from "./goaway.ts";
 import type { OpenConnection } from "./http2-connection.ts";
+import { type ExchangeConnection, Http2Exchange } from "./http2-exchange.ts";
 import { createKeepalive } from "./keepalive.ts";
 import { openSocket } from "./socket.ts";
-import { type SupervisedStream, superviseStream } from "./supervise-stream.ts";
-import { sendUnary, type UnaryExchange } from "./unary-stream.ts";
 
 /** How long a connection that is done with waits for the peer to close its side. */
 const LINGER_MS = 1_000;
+/** Of a header block, as RFC 9113 6.5.2 counts it: each field costs its bytes and 32 more. */
+const FIELD_BYTES = 32;
+const MAX_SENT_HEADER_BYTES = 64 * 1024;
+/** Above it, nghttp2 would fail the session; `assertHeadFits` comes first. */
+const MAX_HEADER_BLOCK_BYTES = 2 * MAX_SENT_HEADER_BYTES;
+const MAX_RECEIVED_HEADER_BYTES = 64 * 1024;
+const MAX_RECEIVED_HEADER_PAIRS = 1_000;
+/** SETTINGS frames may have so many entries; node:http2's default. */
+const MAX_SETTINGS = 32;
+/** PINGs that may be unanswered at a time; node:http2's default. */
+const MAX_OUTSTANDING_PINGS = 10;
 
 export const openHttp2Connection: OpenConnection = (options) => {
   const { address, authority, tls, connectTimeoutMs, onReady, onUnusable, onChange } = options;
   const outsideOfCalls = new AsyncResource("Http2Connection");
-  const streams = new RunningCalls<SupervisedStream>();
+  const exchanges = new RunningCalls<Http2Exchange>();
   const { promise: closed, resolve: resolveClosed } = Promise.withResolvers<void>();
   let isReady = false;
   let isUnusable = false;
@@ -25,7 +34,8 @@ export const openHttp2Connection: OpenConnection = (options) => {
   /** The last stream that the peer has worked on, as its GOAWAY says. */
   let lastProcessed: number | undefined;
   let maxStreams = Number.POSITIVE_INFINITY;
-  let lostError: ConnectError | undefined;
+  let maxHeaderBytes = MAX_SENT_HEADER_BYTES;
+  let lost: ExchangeFailure | undefined;
 
   // The socket is ours, since a session that has ended in good order waits for its peer to close, and Node lets nobody
   // end that wait through the session. Its listeners also come before the session's: see `lose`.
@@ -41,11 +51,24 @@ export const openHttp2Connection: OpenConnection = (options) => {
   const scheme = tls === undefined ? "http" : "https";
   const session = connectHttp2(`${scheme}://${authority}`, {
     createConnection: () => socket,
-    settings: { enablePush: false },
+    // Node ends a session for good that has more than this to send, and never takes off what a reset stream had. What is
+    // unsent is bounded by the calls themselves: each has at most its own request.
+    maxSessionMemory: Number.MAX_SAFE_INTEGER,
+    maxSendHeaderBlockLength: MAX_HEADER_BLOCK_BYTES,
+    maxHeaderListPairs: MAX_RECEIVED_HEADER_PAIRS,
+    maxOutstandingPings: MAX_OUTSTANDING_PINGS,
+    maxSettings: MAX_SETTINGS,
+    maxReservedRemoteStreams: 0,
+    settings: {
+      enablePush: false,
+      initialWindowSize: options.streamWindowBytes,
+      maxHeaderListSize: MAX_RECEIVED_HEADER_BYTES,
+    },
   });
+  session.once("connect", () => session.setLocalWindowSize(options.connectionWindowBytes));
   const keepalive = createKeepalive({
     ...options.keepalive,
-    hasCalls: () => streams.size > 0,
+    hasCalls: () => exchanges.size > 0,
     bytesRead: () => socket.bytesRead,
     ping: (onAnswer) => void (session.destroyed || session.ping((error) => error === null && onAnswer())),
     onChange,
@@ -56,8 +79,9 @@ export const openHttp2Connection: OpenConnection = (options) => {
   });
   // There must be a listener as long as there is a session: its errors come even after its end.
   session.on("error", lose);
-  session.on("remoteSettings", ({ maxConcurrentStreams = Number.POSITIVE_INFINITY }) => {
+  session.on("remoteSettings", ({ maxConcurrentStreams = Number.POSITIVE_INFINITY, maxHeaderListSize }) => {
     maxStreams = maxConcurrentStreams;
+    maxHeaderBytes = Math.min(maxHeaderListSize ?? MAX_SENT_HEADER_BYTES, MAX_SENT_HEADER_BYTES);
     if (isReady) {
       onChange();
       return;
@@ -73,7 +97,7 @@ export const openHttp2Connection: OpenConnection = (options) => {
     if (code === constants.NGHTTP2_ENHANCE_YOUR_CALM && textOf(data) === "too_many_pings") options.onTooManyPings();
     // NO_ERROR: Node closes the session, and that lets open streams finish. Else it destroys it.
     if (code === constants.NGHTTP2_NO_ERROR) {
-      failUnsent("the peer closed the connection");
+      failUnsent(new Error("the peer closed the connection"));
       leave();
     } else lose(new Error(`the peer sent GOAWAY with ${describeGoaway(code, data)}`));
   });
@@ -93,36 +117,38 @@ export const openHttp2Connection: OpenConnection = (options) => {
   }
 
   /**
-   * The connection is gone. Has to come before Node's own handling, which resets the streams so that nobody can tell
+   * The connection is gone. Must come before Node's own handling, which resets the streams with a code that does not say
    * why.
    */
   function lose(cause?: Error): void {
-    if (lostError !== undefined) return;
-    const reason = cause === undefined ? "the peer closed the connection" : describeError(cause);
-    lostError = new ConnectError(`connection lost: ${reason}`, Code.Unavailable, undefined, undefined, cause);
-    // An end without a cause is orderly, unless it is the answer to the first SYN, or cuts off calls.
-    leave(cause ?? (isReady && streams.size === 0 ? undefined : new Error(reason)));
-    failUnsent(reason, cause);
-    for (const stream of streams) stream.fail(lostError);
+    if (lost !== undefined) return;
+    const reason = cause ?? new Error("the peer closed the connection");
+    lost = { kind: "disconnected", isProcessed: true, cause: reason };
+    // An end without a cause is orderly, unless it is the response to the first SYN, or cuts off calls.
+    leave(cause ?? (isReady && exchanges.size === 0 ? undefined : reason));
+    failUnsent(reason);
+    for (const exchange of exchanges) exchange.fail(lost);
   }
 
-  /** Streams whose HEADERS still wait to be written when a GOAWAY comes: Node neither sends them nor says so. */
-  function failUnsent(reason: string, cause?: Error): void {
-    for (const stream of streams) {
-      if (stream.isUnsent()) stream.fail(unsent("unsent", `${reason} before the call was sent`, cause));
+  /** Calls whose HEADERS still wait to be written when a GOAWAY comes: Node neither sends them nor says so. */
+  function failUnsent(cause: Error): void {
+    for (const exchange of exchanges) {
+      if (exchange.isUnsent()) exchange.fail({ kind: "goaway", isProcessed: false, cause });
     }
   }
 
   function lingerWhenDone(): void {
-    if (!isUnusable || streams.size > 0 || lingerTimer !== undefined) return;
+    if (!isUnusable || exchanges.size > 0 || lingerTimer !== undefined) return;
     lingerTimer = setTimeout(() => socket.destroy(), LINGER_MS);
     lingerTimer.unref();
   }
 
-  function openUnary({ method, path, headers }: UnaryExchange): ClientHttp2Stream {
+  function openStream({ method, path, headers }: RequestHead): ClientHttp2Stream {
     const pseudo = [":method", method, ":path", path, ":authority", authority, ":scheme", scheme];
+    const all = pseudo.concat(headers);
+    assertHeadFits(all, maxHeaderBytes);
     // V8 keeps streams through several collections: they must not keep their calls.
-    return outsideOfCalls.runInAsyncScope(session.request, session, pseudo.concat(headers));
+    return outsideOfCalls.runInAsyncScope(session.request, session, all);
   }
 
   function isGone(): boolean {
@@ -139,49 +165,35 @@ export const openHttp2Connection: OpenConnection = (options) => {
     return false;
   }
 
-  function added(stream: SupervisedStream): void {
-    if (streams.size === 0) socket.ref();
-    streams.add(stream);
-  }
-
-  function removed(stream: SupervisedStream, rstCode: number | undefined): void {
-    streams.delete(stream);
-    hasServed ||= rstCode === constants.NGHTTP2_NO_ERROR;
-    if (streams.size === 0) {
-      socket.unref();
-      lingerWhenDone();
-    }
-    onChange();
-  }
-
-  const getLost = () => lostError;
-  const unaryOptions = { lost: getLost, onClose: removed };
+  const connection: ExchangeConnection = {
+    lost: () => lost,
+    onClose(exchange, rstCode) {
+      exchanges.delete(exchange);
+      hasServed ||= rstCode === constants.NGHTTP2_NO_ERROR;
+      if (exchanges.size === 0) {
+        socket.unref();
+        lingerWhenDone();
+      }
+      onChange();
+    },
+  };
 
   return {
-    request(headers, requestOptions, signal) {
+    open(head, sink) {
       if (isGone()) return undefined;
-      // Node's own has no brackets around an IPv6 address, and a stock Connect server dies of that.
-      const stream = session.request({ ":authority": authority, ":scheme": scheme, ...headers }, requestOptions);
-      const supervised = superviseStream(stream, { signal, lost: getLost });
-      if (!hasBegun(stream)) return undefined;
-      added(supervised);
-      stream.once("close", () => removed(supervised, stream.rstCode));
-      return stream;
-    },
-    send(exchange) {
-      if (isGone()) return undefined;
-      const stream = openUnary(exchange);
+      const stream = openStream(head);
       if (!hasBegun(stream)) {
         stream.on("error", () => {});
         return undefined;
       }
-      const supervised = sendUnary(stream, exchange, unaryOptions);
-      added(supervised);
-      return supervised;
+      const exchange = new Http2Exchange(stream, sink, connection);
+      if (exchanges.size === 0) socket.ref();
+      exchanges.add(exchange);
+      return exchange;
     },
-    openStreams: () => streams.size,
-    hasRoom: () => !isUnusable && streams.size < maxStreams,
-    wasUseful: () => hasServed || (lastProcessed ?? streams.size) > 0,
+    openStreams: () => exchanges.size,
+    hasRoom: () => !isUnusable && exchanges.size < maxStreams,
+    wasUseful: () => hasServed || (lastProcessed ?? exchanges.size) > 0,
     isResponsive: () => keepalive.isResponsive(),
     checkAlive: () => keepalive.check(),
     close() {
@@ -189,13 +201,22 @@ export const openHttp2Connection: OpenConnection = (options) => {
       if (isReady) session.close();
       else socket.destroy();
     },
-    destroy(error) {
-      lostError ??= error;
+    destroy() {
+      lost ??= { kind: "closed", isProcessed: true };
       leave();
-      for (const stream of streams) stream.fail(error);
+      for (const exchange of exchanges) exchange.fail(lost);
       session.destroy(undefined, constants.NGHTTP2_CANCEL);
       socket.destroy();
     },
     closed,
   };
 };
+
+/** Fails the one call: a peer that gets more than it takes may close the connection, with all the calls on it. */
+function assertHeadFits(fields: readonly string[], maxBytes: number): void {
+  let bytes = (fields.length / 2) * FIELD_BYTES;
+  for (const text of fields) bytes += text.length;
+  if (bytes <= maxBytes) return;
+  const message = `the request's headers take ${bytes} bytes; at most ${maxBytes} can be sent to this peer`;
+  throw new ConnectError(message, Code.ResourceExhausted);
+}

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
-import type { ClientHttp2Stream } from "node:http2";
 import { type TestContext, test } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { unsentKind } from "../policies/unsent.ts";
 import { failureOf } from "../test-support.ts";
 import { createConnectBackoff } from "./connect-backoff.ts";
 import { createSubchannel } from "./create-subchannel.ts";
+import type { ClientExchange, ResponseSink } from "./exchange.ts";
 import type { Http2Connection, Http2ConnectionOptions } from "./http2-connection.ts";
 import type { SubchannelOptions, SubchannelState } from "./subchannel.ts";
 
@@ -25,18 +25,17 @@ test("each delay is spread by 20 % to either side", () => {
   assert.ok(Math.abs(createConnectBackoff(GRPC_DEFAULTS, () => 0.999999).nextDelayMs() - 1_200) < 0.01);
 });
 
+const windows = { streamWindowBytes: 1 << 20, connectionWindowBytes: 1 << 22 };
+
 /** A connection that does what the test says. */
 function fakeConnection(): Http2Connection & { served: boolean; max: number; streams: number } {
   const connection = {
     served: false,
     max: Number.POSITIVE_INFINITY,
     streams: 0,
-    request: () => {
+    open: () => {
       connection.streams++;
-      return {} as ClientHttp2Stream;
-    },
-    send: () => {
-      throw new TypeError("no unary call is sent here");
+      return {} as ClientExchange;
     },
     openStreams: () => connection.streams,
     hasRoom: () => connection.streams < connection.max,
@@ -66,6 +65,7 @@ function start(t: TestContext, options: Partial<SubchannelOptions> = {}) {
       tls: undefined,
       connectTimeoutMs: 20_000,
       keepalive: { timeMs: 0, timeoutMs: 20_000, withoutCalls: false },
+      ...windows,
     },
     backoff: createConnectBackoff(GRPC_DEFAULTS, () => 0.5),
     maxConnections: 2,
@@ -83,7 +83,9 @@ function start(t: TestContext, options: Partial<SubchannelOptions> = {}) {
     now += ms;
     t.mock.timers.tick(ms);
   }
-  const call = (signal?: AbortSignal) => subchannel.request({}, {}, signal);
+  const call = async (signal = new AbortController().signal) => {
+    return await subchannel.open({ method: "POST", path: "/", headers: [] }, {} as ResponseSink, signal);
+  };
   return { subchannel, attempts, connections, states, tick, call };
 }
 
@@ -278,7 +280,7 @@ test("while one more is on its way, the loss of the only connection makes no sec
 
 test("keepalive's interval grows no further than a timer can wait", (t) => {
   const keepalive = { timeMs: 2 ** 30, timeoutMs: 20_000, withoutCalls: false };
-  const connection = { authority: "a", tls: undefined, connectTimeoutMs: 1_000, keepalive };
+  const connection = { authority: "a", tls: undefined, connectTimeoutMs: 1_000, keepalive, ...windows };
   const { subchannel, attempts, connections } = start(t, { connection });
   for (let i = 0; i < 3; i++) {
     subchannel.connect();
@@ -294,7 +296,7 @@ test("keepalive's interval grows no further than a timer can wait", (t) => {
 
 test("keepalive is asked for half as often after too_many_pings", (t) => {
   const keepalive = { timeMs: 60_000, timeoutMs: 20_000, withoutCalls: false };
-  const connection = { authority: "a", tls: undefined, connectTimeoutMs: 1_000, keepalive };
+  const connection = { authority: "a", tls: undefined, connectTimeoutMs: 1_000, keepalive, ...windows };
   const { subchannel, attempts, connections } = start(t, { connection });
   subchannel.connect();
   attempts[0]?.onReady();

@@ -1,9 +1,7 @@
-import type { Agent } from "node:http";
-import type { ClientHttp2Stream, OutgoingHttpHeaders } from "node:http2";
 import type { EndSignal } from "../policies/call-end.ts";
 import type { ConnectBackoff } from "./connect-backoff.ts";
-import type { Http2ConnectionOptions, OpenConnection, RequestOptions } from "./http2-connection.ts";
-import type { SentUnary, UnaryExchange } from "./unary-stream.ts";
+import type { ClientExchange, RequestHead, ResponseSink } from "./exchange.ts";
+import type { Http2ConnectionOptions, OpenConnection } from "./http2-connection.ts";
 
 /**
  * gRPC's connectivity states (connectivity-semantics-and-api.md). After a failed attempt it stays `transient_failure`,
@@ -27,39 +25,24 @@ export interface Subchannel {
   /** Connections in use, and those that still finish their calls. */
   connections(): number;
   /**
-   * Sends a unary call: at once when a connection has room, else as soon as one has. Fails with an `unsent` error when
-   * there is none to be had.
+   * Opens an exchange: at once when a connection has room, otherwise as soon as one has.
    *
-   * @param signal fires when the call has ended, well or not
+   * @param signal fires when the call has ended; ends the wait for a connection
+   * @throws an `unsent` error, also as a rejection, when there is no connection to be had
    */
-  send(exchange: UnaryExchange, signal: EndSignal): SentUnary | Promise<SentUnary>;
+  open(head: RequestHead, sink: ResponseSink, signal: EndSignal): ClientExchange | Promise<ClientExchange>;
   /** No new calls; open ones may go on for `timeoutMs`, then they fail with CANCELED. Never rejects. */
   close(timeoutMs: number): Promise<void>;
-}
-
-/** One whose calls are streams of HTTP/2 connections. */
-export interface Http2Subchannel extends Subchannel {
-  /**
-   * Opens a stream, as soon as there is room on a connection. Fails with an `unsent` error when there is no connection
-   * any more.
-   *
-   * @param signal fires when the call has ended, well or not
-   */
-  request(headers: OutgoingHttpHeaders, options: RequestOptions, signal?: AbortSignal): Promise<ClientHttp2Stream>;
-}
-
-/** One whose streams are requests of an HTTP/1.1 agent; unary calls have connections of their own. */
-export interface Http1Subchannel extends Subchannel {
-  readonly agent: Agent;
-  /** What requests name as `Host`. */
-  readonly authority: string;
 }
 
 export interface SubchannelOptions {
   /** The service's name, for messages. */
   readonly name: string;
   readonly address: string;
-  readonly connection: Pick<Http2ConnectionOptions, "authority" | "tls" | "connectTimeoutMs" | "keepalive">;
+  readonly connection: Pick<
+    Http2ConnectionOptions,
+    "authority" | "tls" | "connectTimeoutMs" | "keepalive" | "streamWindowBytes" | "connectionWindowBytes"
+  >;
   readonly backoff: ConnectBackoff;
   /** More are opened while all are at the peer's MAX_CONCURRENT_STREAMS (gRFC A105). */
   readonly maxConnections: number;

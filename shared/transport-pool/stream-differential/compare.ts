@@ -3,12 +3,10 @@ import { type MessageShape, toJson } from "@bufbuild/protobuf";
 import { ConnectError, createContextValues, type Interceptor, type Transport } from "@connectrpc/connect";
 import { OrderService, WatchOrderResponseSchema } from "#gen/order/v1/order_pb.ts";
 import type { Endpoint } from "../balancing/endpoint.ts";
-import { runInAttempt } from "../calls/attempt.ts";
-import { handOn } from "../calls/hand-on.ts";
-import { createStockTransport } from "../calls/stock-transport.ts";
-import { createStream } from "../streams/transport.ts";
+import type { SendTo } from "../calls/attempt.ts";
+import { createTransport } from "../protocols/transport.ts";
 import { until, within } from "../test-support.ts";
-import { connectTo, READ_MAX_BYTES } from "../unary-differential/compare.ts";
+import { configOf, connectTo } from "../unary-differential/compare.ts";
 import { type ScriptedServer, type Step, startScriptedServer } from "../unary-differential/scripted-server.ts";
 
 /** All that a caller can see of an answer. */
@@ -41,7 +39,7 @@ export interface CallOptions {
   readonly ids?: readonly string[];
 }
 
-/** The same call by stock Connect and by this module's own way, each over connections of this module. */
+/** The same call on the fallback, which is Connect's own transport, and on the fast path. */
 export interface Pair {
   readonly server: ScriptedServer;
   stock(script: readonly Step[], makeOptions?: () => CallOptions): Promise<Outcome>;
@@ -58,17 +56,16 @@ export async function startPair(t: TestContext): Promise<Pair> {
     seen.signal = req.signal;
     return next(req);
   };
-  const inAls: Interceptor = (next) => (req) =>
-    runInAttempt({ endpoint: endpoint as Endpoint, signal: req.signal }, () => next(req));
-  const byHand: Interceptor = (next) => (req) => handOn(endpoint as Endpoint, next, req);
-  const config = { protocol: "grpc", readMaxBytes: READ_MAX_BYTES } as const;
-  const stock = createStockTransport({ ...config, http: "2" }, origin, [watch, inAls]);
-  const own = createStream({
-    readMaxBytes: READ_MAX_BYTES,
-    origin,
-    interceptors: [watch, byHand],
-    otherwise: stock.stream,
-  });
+  const attempt = (send: SendTo) => (req: Parameters<ReturnType<Interceptor>>[0]) => send(endpoint as Endpoint, req);
+  const transportOf = (fastPath: boolean) =>
+    createTransport({
+      config: configOf({ protocol: "grpc", http: "2", fastPath }),
+      origin,
+      interceptors: [watch],
+      attempt,
+    });
+  const stock = transportOf(false);
+  const own = transportOf(true);
 
   async function outcomeOf(
     stream: Transport["stream"],
@@ -127,7 +124,7 @@ export async function startPair(t: TestContext): Promise<Pair> {
   return {
     server,
     stock: (script, makeOptions = () => ({})) => outcomeOf(stock.stream, script, makeOptions()),
-    own: (script, makeOptions = () => ({})) => outcomeOf(own, script, makeOptions()),
+    own: (script, makeOptions = () => ({})) => outcomeOf(own.stream, script, makeOptions()),
   };
 }
 

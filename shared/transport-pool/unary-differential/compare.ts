@@ -3,15 +3,14 @@ import { type MessageShape, toJson } from "@bufbuild/protobuf";
 import { ConnectError, createContextValues, type Interceptor, type Transport } from "@connectrpc/connect";
 import { BookService, GetBookResponseSchema } from "#gen/book/v1/book_pb.ts";
 import { createEndpoint, type Endpoint } from "../balancing/endpoint.ts";
-import { runInAttempt } from "../calls/attempt.ts";
-import { handOn } from "../calls/hand-on.ts";
-import { createStockTransport } from "../calls/stock-transport.ts";
+import type { SendTo } from "../calls/attempt.ts";
 import { createConnectBackoff } from "../connections/connect-backoff.ts";
 import { createSubchannel } from "../connections/create-subchannel.ts";
 import { createHttp1Subchannel } from "../connections/http1-subchannel.ts";
 import { openHttp2Connection } from "../connections/open-http2-connection.ts";
+import type { ProtocolConfig } from "../protocols/prepare.ts";
+import { createTransport } from "../protocols/transport.ts";
 import { until, within } from "../test-support.ts";
-import { createUnary } from "../unary/transport.ts";
 import { type Http1Step, type ScriptedHttp1Server, startScriptedHttp1Server } from "./scripted-http1-server.ts";
 import { type ScriptedServer, type Step, startScriptedServer } from "./scripted-server.ts";
 
@@ -41,7 +40,7 @@ export interface CallOptions {
 
 export const READ_MAX_BYTES = 1_000;
 
-/** The same call by stock Connect and by this module's own way, each over connections of this module. */
+/** The same call on the fallback, which is Connect's own transport, and on the fast path. */
 export interface Pair<Server, Script> {
   readonly server: Server;
   stock(script: Script, makeOptions?: () => CallOptions): Promise<Outcome>;
@@ -63,6 +62,8 @@ export function connectTo({ address }: ScriptedServer): Endpoint {
     tls: undefined,
     connectTimeoutMs: 5_000,
     keepalive: { timeMs: 0, timeoutMs: 5_000, withoutCalls: false },
+    streamWindowBytes: 1 << 20,
+    connectionWindowBytes: 1 << 22,
   };
   return endpointOf(
     address,
@@ -71,8 +72,26 @@ export function connectTo({ address }: ScriptedServer): Endpoint {
 }
 
 function connectByHttp1({ address }: ScriptedHttp1Server): Endpoint {
-  const options = { ...common, address, authority: address, tls: undefined, connectTimeoutMs: 5_000 };
+  const options = {
+    ...common,
+    address,
+    authority: address,
+    tls: undefined,
+    connectTimeoutMs: 5_000,
+    maxConnections: 1,
+  };
   return endpointOf(address, createHttp1Subchannel(options));
+}
+
+export function configOf(config: Pick<ProtocolConfig, "protocol" | "http" | "fastPath">): ProtocolConfig {
+  return {
+    ...config,
+    readMaxBytes: READ_MAX_BYTES,
+    codec: "binary",
+    compression: "none",
+    compressMinBytes: 1_024,
+    useGet: false,
+  };
 }
 
 function endpointOf(address: string, subchannel: Endpoint["subchannel"]): Endpoint {
@@ -118,13 +137,12 @@ function createPair<Script, Server extends Scripted<Script>>(options: PairOption
     seen.signal = () => req.signal;
     return next(req);
   };
-  const inAls: Interceptor = (next) => (req) =>
-    runInAttempt({ endpoint: endpoint as Endpoint, signal: req.signal }, () => next(req));
-  const byHand: Interceptor = (next) => (req) => handOn(endpoint as Endpoint, next, req);
-  const config = { protocol, readMaxBytes: READ_MAX_BYTES } as const;
-  const stock = createStockTransport({ ...config, http }, origin, [watch, inAls]);
-  const own = createUnary({ ...config, http, origin, interceptors: [watch, byHand] });
-  const unwatched = createUnary({ ...config, http, origin, interceptors: [watchLate, byHand] });
+  const attempt = (send: SendTo) => (req: Parameters<ReturnType<Interceptor>>[0]) => send(endpoint as Endpoint, req);
+  const transportOf = (fastPath: boolean, interceptor: Interceptor) =>
+    createTransport({ config: configOf({ protocol, http, fastPath }), origin, interceptors: [interceptor], attempt });
+  const stock = transportOf(false, watch);
+  const own = transportOf(true, watch);
+  const unwatched = transportOf(true, watchLate);
 
   async function outcomeOf(
     unary: Transport["unary"],
@@ -163,8 +181,8 @@ function createPair<Script, Server extends Scripted<Script>>(options: PairOption
   return {
     server,
     stock: (script, makeOptions = () => ({})) => outcomeOf(stock.unary, script, makeOptions()),
-    own: (script, makeOptions = () => ({})) => outcomeOf(own, script, makeOptions()),
-    unwatched: (script, makeOptions = () => ({})) => outcomeOf(unwatched, script, makeOptions()),
+    own: (script, makeOptions = () => ({})) => outcomeOf(own.unary, script, makeOptions()),
+    unwatched: (script, makeOptions = () => ({})) => outcomeOf(unwatched.unary, script, makeOptions()),
   };
 }
 

@@ -75,14 +75,9 @@ export const connectAnswers: Record<string, readonly Step[]> = {
   "an error with an unknown code": errorAnswer(404, { code: "whatever", message: "no" }),
   "an error without a code": errorAnswer(404, { message: "no" }),
   "an error with a number for a code": errorAnswer(404, { code: 5, message: "no" }),
-  "an error with a number for a message": errorAnswer(404, { code: "not_found", message: 5 }),
   "an error that is empty": errorAnswer(404, {}),
-  "an error that is a list": errorAnswer(404, []),
-  "an error that is null": errorAnswer(404, "null"),
-  "an error that is no JSON": errorAnswer(404, "<p>no</p>"),
   "an error without a body": connectAnswer(404, JSON_TYPE, new Uint8Array()),
   "an error that is too large": errorAnswer(404, { code: "not_found", message: "x".repeat(2_000) }),
-  "an error with its length wrong": errorAnswer(404, { code: "not_found" }, length(4)),
   "an error of status 200": errorAnswer(200, { code: "not_found", message: "no book" }),
   "closed in the middle of the body": [
     { headers: headers(200, PROTO) },
@@ -121,6 +116,6 @@ for (const type of [
 ]) {
   connectAnswers[`content type ${type}`] = connectAnswer(200, type, book);
 }
-for (const text of ["", "x", "-1", "1e1", "9007199254740993", ` ${book.length}`, `${book.length}.5`]) {
+for (const text of ["", "x", "-1", "1e1", ` ${book.length}`, `${book.length}.5`]) {
   connectAnswers[`the length ${JSON.stringify(text)}`] = connectAnswer(200, PROTO, book, ["content-length", text]);
 }

@@ -108,10 +108,11 @@ const answers: Record<string, readonly Http1Step[]> = {
     "\r\n0\r\n\r\n",
   ],
 };
-/** A length for which stock Connect waits until the deadline. */
-const ENDLESS = 'the length "9007199254740993"';
-for (const [name, script] of Object.entries(connectAnswers))
-  if (name !== ENDLESS) answers[`as over HTTP/2: ${name}`] = toHttp1(script);
+/** Over HTTP/1.1 they have no body, and so no error in it; Connect has their headers twice in the metadata then. */
+const WITHOUT_BODY = ["HTTP 204 in JSON", "HTTP 304 in JSON"];
+for (const [name, script] of Object.entries(connectAnswers)) {
+  if (!WITHOUT_BODY.includes(name)) answers[`as over HTTP/2: ${name}`] = toHttp1(script);
+}
 
 for (const [name, script] of Object.entries(answers)) {
   test(`Connect over HTTP/1.1: ${name} means what it means to stock Connect`, async (t) => {
