@@ -17,6 +17,7 @@ import { resendInterceptor } from "./policies/resend.ts";
 import { retryInterceptor } from "./policies/retry.ts";
 import { throttleSection } from "./policies/retry-config.ts";
 import { createRetryThrottle, type RetryThrottle } from "./policies/retry-throttle.ts";
+import type { JsonOptions } from "./protocols/fallback.ts";
 import { createTransport, originOf } from "./protocols/transport.ts";
 import { createServiceChannel } from "./service-channel.ts";
 import { type ServiceState, stateOf } from "./states.ts";
@@ -43,6 +44,7 @@ export interface PooledServiceOptions {
   readonly interceptors: readonly Interceptor[];
   readonly discovery: DiscoveryConfig;
   readonly random: () => number;
+  readonly jsonOptions: JsonOptions | undefined;
 }
 
 /** What a reload can change for calls to come while connections stay. */
@@ -50,7 +52,7 @@ const POLICY_KEYS = ["timeoutMs", "waitForReady", "retry", "hedge", "breaker", "
 
 /** @throws RangeError when its TLS files cannot be used */
 export function createPooledService(initial: ServiceConfig, options: PooledServiceOptions): PooledService {
-  const { logger, caller, interceptors: own, discovery, random } = options;
+  const { logger, caller, interceptors: own, discovery, random, jsonOptions } = options;
   const { name } = initial;
   const descriptions = new Set<DescService>();
   const policies = createMethodPolicies(initial);
@@ -86,7 +88,7 @@ export function createPooledService(initial: ServiceConfig, options: PooledServi
       retryInterceptor({ throttle, random }),
       resendInterceptor(),
     ];
-    return createTransport({ config, origin: originOf(config), interceptors, attempt });
+    return createTransport({ config, origin: originOf(config), interceptors, attempt, jsonOptions });
   }
 
   return {

@@ -4,6 +4,7 @@ import { type DiscoveryConfig, discoverySection } from "#shared/discovery";
 import type { Logger } from "#shared/logging";
 import type { GrpcClientsConfig } from "./config/service.ts";
 import { createPooledService, type PooledService } from "./pooled-service.ts";
+import type { JsonOptions } from "./protocols/fallback.ts";
 import type { ServiceState } from "./states.ts";
 
 /** The way to every service that this one calls, with all policies of its configuration. */
@@ -56,6 +57,8 @@ export interface TransportPoolOptions {
   readonly discovery?: DiscoveryConfig;
   /** Run on each call after the pool's own, the first one outermost; once for a call, not for each of its attempts. */
   readonly interceptors?: readonly Interceptor[];
+  /** For services with `codec: json`: a registry is needed for google.protobuf.Any. */
+  readonly jsonOptions?: JsonOptions;
   /** How long `close` waits for open calls. Default 5000. */
   readonly closeTimeoutMs?: number;
   /** For jitter and random picks. Default Math.random. */
@@ -136,10 +139,11 @@ export function createTransportPool(config: GrpcClientsConfig, options: Transpor
   };
 }
 
-function resolveOptions(options: TransportPoolOptions): Required<TransportPoolOptions> {
+function resolveOptions(options: TransportPoolOptions) {
   const { interceptors = [], closeTimeoutMs = 5_000, random = Math.random } = options;
   const { discovery = discoverySection.parse({}) } = options;
   if (!(closeTimeoutMs >= 0)) throw new RangeError(`closeTimeoutMs must be 0 or more, not ${closeTimeoutMs}`);
   if (options.caller === "") throw new RangeError("caller must be this service's name");
-  return { ...options, discovery, interceptors, closeTimeoutMs, random };
+  const { logger, caller, jsonOptions } = options;
+  return { logger, caller, jsonOptions, discovery, interceptors, closeTimeoutMs, random };
 }

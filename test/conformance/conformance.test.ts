@@ -9,7 +9,7 @@ import { hasGo, install } from "./install.ts";
 import { runSuite, type SuiteOptions } from "./runner.ts";
 
 /** Number of cases for the features in server.yaml and client.yaml. */
-const CASES = { server: 5266, client: 1196 };
+const CASES = { server: 5266, client: 6872 };
 
 describe("Connect's conformance suite", { skip: skipWithout("Go", hasGo) }, () => {
   let runner: string;

@@ -10,9 +10,6 @@ export interface Exceptions {
 // or resets the HTTP/2 stream, at once.
 const earlyResponses = "Server Message Size/**";
 
-// Goes when a reset with CANCEL after the call's own deadline is DEADLINE_EXCEEDED.
-const resetsAtDeadline = "Timeouts/**";
-
 /** The only list of exceptions: it is temporary and ends empty. */
 export const exceptions = {
   "fast path": {
@@ -25,5 +22,5 @@ export const exceptions = {
     flaky: [earlyResponses],
   },
   fallback: { flaky: [earlyResponses] },
-  client: { flaky: [resetsAtDeadline] },
+  client: {},
 } satisfies Record<string, Exceptions>;

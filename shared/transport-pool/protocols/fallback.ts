@@ -1,3 +1,4 @@
+import type { JsonReadOptions, JsonWriteOptions } from "@bufbuild/protobuf";
 import type { Transport } from "@connectrpc/connect";
 import type { Compression, UniversalClientFn } from "@connectrpc/connect/protocol";
 import { createTransport as createConnectTransport } from "@connectrpc/connect/protocol-connect";
@@ -22,7 +23,11 @@ export interface FallbackOptions {
   readonly readMaxBytes: number;
   /** What the URLs of calls begin with. */
   readonly origin: string;
+  readonly jsonOptions: JsonOptions | undefined;
 }
+
+/** How messages are read from JSON and written. A registry is needed for google.protobuf.Any. */
+export type JsonOptions = Partial<JsonReadOptions & JsonWriteOptions>;
 
 const createTransport = {
   grpc: createGrpcTransport,
@@ -37,17 +42,19 @@ const MAX_MESSAGE_BYTES = 2 ** 32 - 1;
  * know: it costs about five times as much CPU.
  */
 export function createFallback(options: FallbackOptions): (endpoint: Endpoint, request: Request) => Promise<Response> {
-  const { protocol, codec, sendCompression, compressMinBytes, useHttpGet, readMaxBytes, origin } = options;
+  const { protocol, codec, sendCompression, compressMinBytes, useHttpGet, readMaxBytes, origin, jsonOptions } = options;
   const common = {
     baseUrl: origin,
     useBinaryFormat: codec === "binary",
     interceptors: [],
     acceptCompression,
     sendCompression: sendCompression ?? null,
-    compressMinBytes,
+    // Connect compresses what is larger than this: with 0 an empty message would have none of the encoding it names.
+    compressMinBytes: compressMinBytes - 1,
     readMaxBytes,
     writeMaxBytes: MAX_MESSAGE_BYTES,
     useHttpGet,
+    ...(jsonOptions === undefined ? {} : { jsonOptions }),
   };
 
   /** One transport for each attempt: it is two closures, and its client knows the endpoint. */

@@ -5,7 +5,7 @@ import type { SendTo } from "../calls/attempt.ts";
 import type { ServiceConfig } from "../config/service.ts";
 import type { PreparedMethod } from "./calls.ts";
 import { connectFormat } from "./connect.ts";
-import { createFallback } from "./fallback.ts";
+import { createFallback, type JsonOptions } from "./fallback.ts";
 import { grpcFormat } from "./grpc.ts";
 import { pathOf } from "./request-path.ts";
 import { sendStream } from "./stream.ts";
@@ -30,6 +30,7 @@ const formats: { readonly [Protocol in ServiceConfig["protocol"]]?: WireFormat }
 export function createPrepare(
   config: ProtocolConfig,
   origin: string,
+  jsonOptions: JsonOptions | undefined,
 ): (method: DescMethod, url: string) => PreparedMethod {
   const { protocol, readMaxBytes, codec, compression, compressMinBytes, useGet } = config;
   const fallback = createFallback({
@@ -40,6 +41,7 @@ export function createPrepare(
     useHttpGet: useGet,
     readMaxBytes,
     origin,
+    jsonOptions,
   });
   const isPlain = config.fastPath && codec === "binary" && compression === "none";
 

@@ -3,6 +3,7 @@ import type { Endpoint } from "../balancing/endpoint.ts";
 import type { Next, SendTo } from "../calls/attempt.ts";
 import type { ServiceConfig } from "../config/service.ts";
 import { createCalls } from "./calls.ts";
+import type { JsonOptions } from "./fallback.ts";
 import { createPrepare, type ProtocolConfig } from "./prepare.ts";
 
 export interface TransportOptions {
@@ -13,17 +14,24 @@ export interface TransportOptions {
   readonly interceptors: readonly Interceptor[];
   /** The end of the chain: picks an endpoint and sends the request there. */
   readonly attempt: (send: SendTo) => Next;
+  readonly jsonOptions: JsonOptions | undefined;
 }
 
 /** Sends calls in one protocol over one HTTP version. */
-export function createTransport({ config, origin, interceptors, attempt }: TransportOptions): Transport {
-  return createCalls({ origin, interceptors, prepare: createPrepare(config, origin), attempt });
+export function createTransport({ config, origin, jsonOptions, ...calls }: TransportOptions): Transport {
+  return createCalls({ ...calls, origin, prepare: createPrepare(config, origin, jsonOptions) });
 }
 
 /** A transport to one endpoint, for calls that belong to it, such as health checks. No interceptor sees them. */
 export function transportTo(endpoint: Endpoint, config: ProtocolConfig): Transport {
   const attempt = (send: SendTo) => (request: Parameters<Next>[0]) => send(endpoint, request);
-  return createTransport({ config, origin: `http://${endpoint.address}`, interceptors: [], attempt });
+  return createTransport({
+    config,
+    origin: `http://${endpoint.address}`,
+    interceptors: [],
+    attempt,
+    jsonOptions: undefined,
+  });
 }
 
 /** What the URLs of a service's calls begin with. */

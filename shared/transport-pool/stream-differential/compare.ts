@@ -63,6 +63,7 @@ export async function startPair(t: TestContext): Promise<Pair> {
       origin,
       interceptors: [watch],
       attempt,
+      jsonOptions: undefined,
     });
   const stock = transportOf(false);
   const own = transportOf(true);

@@ -139,7 +139,13 @@ function createPair<Script, Server extends Scripted<Script>>(options: PairOption
   };
   const attempt = (send: SendTo) => (req: Parameters<ReturnType<Interceptor>>[0]) => send(endpoint as Endpoint, req);
   const transportOf = (fastPath: boolean, interceptor: Interceptor) =>
-    createTransport({ config: configOf({ protocol, http, fastPath }), origin, interceptors: [interceptor], attempt });
+    createTransport({
+      config: configOf({ protocol, http, fastPath }),
+      origin,
+      interceptors: [interceptor],
+      attempt,
+      jsonOptions: undefined,
+    });
   const stock = transportOf(false, watch);
   const own = transportOf(true, watch);
   const unwatched = transportOf(true, watchLate);

@@ -4,6 +4,7 @@ import { createTransportPool, grpcClientsSection, type TransportPool } from "#sh
 import { UnsupportedRequest } from "./call.ts";
 import type { PemFiles } from "./pem-files.ts";
 import { type ClientCompatRequest, Codec, Compression, HTTPVersion, Protocol } from "./protos.ts";
+import { registry } from "./registry.ts";
 
 const SERVICE = "conformance";
 /** Servers of the runner come and go: a pool without calls for this long is closed. */
@@ -17,6 +18,14 @@ const protocols: Readonly<Record<number, string>> = {
 const versions: Readonly<Record<number, string>> = {
   [HTTPVersion.HTTP_VERSION_1]: "1.1",
   [HTTPVersion.HTTP_VERSION_2]: "2",
+};
+
+const codecs: Readonly<Record<number, string>> = { [Codec.PROTO]: "binary", [Codec.JSON]: "json" };
+const compressions: Readonly<Record<number, string>> = {
+  [Compression.UNSPECIFIED]: "none",
+  [Compression.IDENTITY]: "none",
+  [Compression.GZIP]: "gzip",
+  [Compression.BR]: "br",
 };
 
 interface OpenPool {
@@ -57,7 +66,8 @@ export class Pools {
 
   #create(key: string, service: object): OpenPool {
     const config = grpcClientsSection.parse({ services: [service] });
-    const open = { pool: createTransportPool(config, { logger: this.#logger, caller: SERVICE }), calls: 0 };
+    const pool = createTransportPool(config, { logger: this.#logger, caller: SERVICE, jsonOptions: { registry } });
+    const open = { pool, calls: 0 };
     this.#open.set(key, open);
     return open;
   }
@@ -74,15 +84,20 @@ export class Pools {
     const http = versions[request.httpVersion];
     if (protocol === undefined) throw new UnsupportedRequest(`protocol ${request.protocol}`);
     if (http === undefined) throw new UnsupportedRequest(`HTTP version ${request.httpVersion}`);
-    if (request.codec !== Codec.PROTO) throw new UnsupportedRequest("JSON");
-    if (request.compression > Compression.IDENTITY) throw new UnsupportedRequest("compressed requests");
-    if (request.useGetHttpMethod) throw new UnsupportedRequest("GET");
+    const codec = codecs[request.codec];
+    if (codec === undefined) throw new UnsupportedRequest(`codec ${request.codec}`);
+    const compression = compressions[request.compression];
+    if (compression === undefined) throw new UnsupportedRequest(`compression ${request.compression}`);
     const isTls = serverTlsCert.length > 0;
     return {
       name: SERVICE,
       address: `${isTls ? "https://" : ""}${host}:${port}`,
       protocol,
       http,
+      codec,
+      compression,
+      compress_min_bytes: 0,
+      use_get: request.useGetHttpMethod,
       ...(messageReceiveLimit === 0 ? {} : { read_max_bytes: messageReceiveLimit }),
       ...(isTls ? { tls: this.#tlsFor(request) } : {}),
       // The suite causes many failures in a row.
