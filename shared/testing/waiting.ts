@@ -2,7 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 
 const DEFAULT_TIMEOUT_MS = 60_000;
 
-/** Polls a condition every 5 ms until it is true. @throws Error after `timeoutMs` (default 15,000) */
+/** Polls a condition every 5 ms until it is true. @throws Error after `timeoutMs` (default 60,000) */
 export async function until(
   what: string,
   isSo: () => boolean | Promise<boolean>,
@@ -15,7 +15,7 @@ export async function until(
   }
 }
 
-/** Waits for a promise for at most `timeoutMs` (default 15,000). @throws Error after that */
+/** Waits for a promise for at most `timeoutMs` (default 60,000). @throws Error after that */
 export async function within<T>(work: Promise<T>, what = "a promise", timeoutMs = DEFAULT_TIMEOUT_MS): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
