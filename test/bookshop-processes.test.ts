@@ -93,7 +93,7 @@ test("a bad configuration ends each service with 78, and every fault is on stder
   await Promise.all(
     names.map(async (name) => {
       const program = runProgram(`services/${name}/main.ts`, { env: { CONFIG_FILE: file } });
-      assert.equal(await within(program.exit, "its end", 30_000), 78, name);
+      assert.equal(await within(program.exit, "its end", 120_000), 78, name);
       for (const path of ["server.name", "server.port", "server.prot", "log.level", "grpc_client"]) {
         assert.ok(program.stderr().includes(path), `${name}: no ${path} in ${program.stderr()}`);
       }
@@ -105,7 +105,7 @@ test("a bad configuration ends each service with 78, and every fault is on stder
 test("a port that is taken ends a service with 1", async () => {
   const first = await startService("gateway", { SERVER_PORT: "0" });
   const second = runProgram("services/gateway/main.ts", { env: { SERVER_PORT: new URL(first.url).port } });
-  assert.equal(await within(second.exit, "its end", 30_000), 1);
+  assert.equal(await within(second.exit, "its end", 120_000), 1);
   assert.equal(await first.end(), 0);
 });
 

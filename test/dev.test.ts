@@ -44,7 +44,7 @@ test("npm run dev", { timeout: 180_000 }, async (t) => {
 
   await t.test("refuses a second one on the same data, and goes on", async () => {
     const second = dev.run();
-    assert.equal(await within(second.exit, "the second's end", 30_000), 1);
+    assert.equal(await within(second.exit, "the second's end", 120_000), 1);
     const said = second.stdout.join("\n") + second.stderr();
     assert.match(said, /\.data\/dev/);
     assert.match(said, new RegExp(`\\b${running.pid}\\b`), "it names the process that has it");

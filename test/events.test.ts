@@ -39,7 +39,7 @@ function start(...args: string[]): { readonly child: ChildProcess; readonly ende
   return { child, ended };
 }
 
-const events = (...args: string[]) => within(start(...args).ended, "the end of the command", 60_000);
+const events = (...args: string[]) => within(start(...args).ended, "the end of the command", 120_000);
 
 async function json<T>(...args: string[]): Promise<T> {
   const { code, stdout, stderr } = await events(...args, "--json");
@@ -84,7 +84,7 @@ async function queues(t: TestContext, rabbitmq: RabbitmqForTest) {
   };
 }
 
-test("dead letters are listed, shown, redriven and dropped", { timeout: 120_000 }, async (t) => {
+test("dead letters are listed, shown, redriven and dropped", { timeout: 280_000 }, async (t) => {
   const rabbitmq = await rabbitmqForTest(t);
   if (rabbitmq === undefined) return;
   const { queue, bury, take } = await queues(t, rabbitmq);
@@ -99,7 +99,7 @@ test("dead letters are listed, shown, redriven and dropped", { timeout: 120_000 
   assert.deepEqual([await take("work"), await take("dead")], [["a", "c"], []]);
 });
 
-test("every event of the catalogue can be shown", { timeout: 120_000 }, async (t) => {
+test("every event of the catalogue can be shown", { timeout: 280_000 }, async (t) => {
   const rabbitmq = await rabbitmqForTest(t);
   if (rabbitmq === undefined) return;
   const { packages } = await json<Catalogue>("catalogue");
@@ -114,7 +114,7 @@ test("every event of the catalogue can be shown", { timeout: 120_000 }, async (t
   }
 });
 
-test("a redrive that is killed midway, twice, loses nothing", { timeout: 120_000 }, async (t) => {
+test("a redrive that is killed midway, twice, loses nothing", { timeout: 280_000 }, async (t) => {
   const rabbitmq = await rabbitmqForTest(t);
   if (rabbitmq === undefined) return;
   const { queue, bury, counts, take } = await queues(t, rabbitmq);

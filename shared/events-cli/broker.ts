@@ -74,11 +74,26 @@ export async function openBroker(url: string): Promise<Broker> {
   };
 }
 
-/** @throws what the work throws; DomainError EVENT_BUS_UNAVAILABLE when it takes too long */
+/** @throws what the work throws; DomainError EVENT_BUS_UNAVAILABLE when it takes too long or the socket fails */
 export async function answered<T>(work: Promise<T>): Promise<T> {
-  const { kind } = await bounded(work, ANSWER_TIMEOUT_MS);
-  if (kind === "overran") throw busUnavailable(`RabbitMQ has not answered within ${ANSWER_TIMEOUT_MS / 1_000} s`);
-  return work;
+  const outcome = await bounded(work, ANSWER_TIMEOUT_MS);
+  switch (outcome.kind) {
+    case "done":
+      return outcome.value;
+    case "overran":
+      throw busUnavailable(`RabbitMQ has not answered within ${ANSWER_TIMEOUT_MS / 1_000} s`);
+    case "failed": {
+      const { cause } = outcome;
+      throw isSocketError(cause)
+        ? busUnavailable(`the connection with RabbitMQ is lost: ${textOf(cause)}`, cause)
+        : cause;
+    }
+  }
+}
+
+/** Requests of a channel may fail with the socket's own error before the connection reports its loss. */
+function isSocketError(error: unknown): boolean {
+  return error instanceof Error && "syscall" in error;
 }
 
 /** Runs it on a channel of its own, since what the broker refuses costs the channel. */

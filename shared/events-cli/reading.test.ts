@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { rabbitmqForTest, startTcpProxy, until } from "#shared/testing";
-import { openBroker } from "./broker.ts";
+import { answered, openBroker } from "./broker.ts";
 import { lookThrough, type Reading, removeFrom } from "./reading.ts";
 import { type QueueForTest, queueForTest } from "./test-support.ts";
 
@@ -96,6 +96,13 @@ describe("a reading", () => {
       failure: error,
     }));
     assert.ok(failure !== undefined);
+  });
+
+  test("a socket error of a request is a loss of the connection, and a refusal of the broker is not", async () => {
+    const reset = Object.assign(new Error("read ECONNRESET"), { code: "ECONNRESET", syscall: "read" });
+    await assert.rejects(answered(Promise.reject(reset)), { reason: "EVENT_BUS_UNAVAILABLE" });
+    const refusal = Object.assign(new Error("no such queue"), { code: "NOT_FOUND" });
+    await assert.rejects(answered(Promise.reject(refusal)), refusal);
   });
 
   test("fails when the connection is lost, and has removed nothing", async (t) => {
