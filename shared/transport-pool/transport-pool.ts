@@ -1,9 +1,10 @@
 import type { DescService } from "@bufbuild/protobuf";
-import { type Client, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
+import type { Client, Interceptor, Transport } from "@connectrpc/connect";
 import { type DiscoveryConfig, discoverySection } from "#shared/discovery";
 import type { Logger } from "#shared/logging";
 import type { GrpcClientsConfig } from "./config/service.ts";
 import { createPooledService, type PooledService } from "./pooled-service.ts";
+import { createStreamClient } from "./protocols/client.ts";
 import type { JsonOptions } from "./protocols/fallback.ts";
 import type { ServiceState } from "./states.ts";
 
@@ -12,8 +13,8 @@ export interface TransportPool {
   /**
    * A typed client of the service. Make it where the app is put together, so that a wrong name stops the start.
    *
-   * A stream that is not read to its end goes on until its `signal` fires, its deadline passes or the incoming call
-   * that it works for ends: leaving a `for await` does not cancel it (as in Connect).
+   * Leaving the `for await` over a stream cancels the call. (With a client of Connect's own on `transport`, such a stream
+   * goes on until its `signal` fires, its deadline passes or the incoming call that it works for ends.)
    *
    * @throws RangeError when no service of that name is configured; it lists those that are
    * @throws ConfigError when its configuration says something of methods that they do not allow
@@ -96,7 +97,7 @@ export function createTransportPool(config: GrpcClientsConfig, options: Transpor
     client(name, service) {
       const pooled = serviceNamed(name);
       pooled.check(service);
-      return createClient(service, pooled.transport);
+      return createStreamClient(service, pooled.transport);
     },
     transport: (name) => serviceNamed(name).transport,
     has: (name) => services.has(name),
