@@ -23,30 +23,41 @@ function setup(t: TestContext, ...script: [Step, ...Step[]]) {
   return { clock, call: resendInterceptor({ now: clock.now })(peer.next), ...peer };
 }
 
-test("a call that never left is sent again at once, as often as that happens, and counts as one attempt", async (t) => {
-  const never: Step[] = Array.from({ length: 200 }, () => ({ with: lost }));
-  const { clock, call, sends } = setup(t, { with: lost }, ...never, { with: "ok" });
+test("a call that never left is sent again, at once and then with growing pauses, and counts as one attempt", async (t) => {
+  const { clock, call, sends, times } = setup(
+    t,
+    { with: lost },
+    { with: lost },
+    { with: lost },
+    { with: lost },
+    { with: "ok" },
+  );
   const out = callOf({});
   await clock.run(call(unaryRequest(out)));
-  assert.equal(sends.length, 202);
-  assert.equal(clock.now(), 1_000);
+  assert.deepEqual(times(), [1_000, 1_000, 1_005, 1_015, 1_035]);
   assert.equal(out.attempts, 1);
   assert.equal(sends.at(-1)?.header.has("grpc-previous-rpc-attempts"), false);
 });
 
+test("it is not sent for ever", async (t) => {
+  const { clock, call, sends } = setup(t, { with: lost });
+  assert.equal(unsentKind(await clock.run(failureOf(call(unaryRequest(callOf({})))))), "unsent");
+  assert.equal(sends.length, 10);
+});
+
 test("it is sent again until its deadline, and tells how much is left", async (t) => {
   const { clock, call, times, sends } = setup(t, { with: lost, afterMs: 30 });
-  const req = unaryRequest(callOf({}, 1_100), { header: { "grpc-timeout": "100m" } });
+  const req = unaryRequest(callOf({}, 1_110), { header: { "grpc-timeout": "110m" } });
   const error = await clock.run(failureOf(call(req)));
   assert.equal(unsentKind(error), "unsent");
-  assert.deepEqual(times(), [1_000, 1_030, 1_060, 1_090]);
+  assert.deepEqual(times(), [1_000, 1_030, 1_065, 1_105]);
   assert.deepEqual(
     sends.map(({ header }) => header.get("grpc-timeout")),
-    ["100m", "70m", "40m", "10m"],
+    ["110m", "80m", "45m", "5m"],
   );
 });
 
-test("one that fails at once for ever lets timers fire, and ends with its signal", async (t) => {
+test("a pause ends with the call", async (t) => {
   const { call } = setup(t, { with: lost });
   t.mock.restoreAll();
   const error = await failureOf(call(unaryRequest(callOf({}), { signal: AbortSignal.timeout(5) })));

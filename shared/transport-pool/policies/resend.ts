@@ -1,10 +1,10 @@
-import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Interceptor } from "@connectrpc/connect";
 import { callNext } from "#shared/rpc";
 import { endOf } from "./call-end.ts";
 import { furtherHeaders } from "./further-headers.ts";
 import { type OutgoingCall, outgoingCallKey } from "./outgoing-call.ts";
 import { createReplay } from "./replay.ts";
+import { sleep } from "./sleep.ts";
 import { unsentKind } from "./unsent.ts";
 
 export interface ResendOptions {
@@ -16,10 +16,13 @@ type Next = Parameters<Interceptor>[0];
 type Request = Parameters<Next>[0];
 type Response = Awaited<ReturnType<Next>>;
 
+const MAX_SENDS = 10;
+const FIRST_PAUSE_MS = 5;
+
 /**
  * Sends an attempt again that its peer has not looked at (gRFC A6, "transparent retries"; RFC 9113, 6.8). That is always
  * safe, whatever the call does, and counts neither as an attempt nor against the throttle:
- * - one that never left is sent again until the call ends: how often connections are made is bounded elsewhere;
+ * - one that never left is sent again up to `MAX_SENDS`, the first time at once and then with growing pauses;
  * - one that the peer refused is sent again once in a call; a second time is a failure like others.
  *
  * Each attempt passes here once, so here it is counted.
@@ -41,9 +44,8 @@ export function resendInterceptor({ now = performance.now.bind(performance) }: R
       } catch (error) {
         const kind = unsentKind(error);
         const isAgain = kind === "unsent" || (kind === "refused" && !refused.has(call));
-        // Failures that come at once must not keep timers and sockets from their turn.
-        if (isAgain && sends > 1) await nextTurn();
-        const isOver = endOf(req).aborted || now() >= deadlineMs;
+        if (isAgain && sends > 1 && sends < MAX_SENDS) await pause(FIRST_PAUSE_MS * 2 ** (sends - 2), req.signal);
+        const isOver = sends >= MAX_SENDS || endOf(req).aborted || now() >= deadlineMs;
         if (!isAgain || isOver || replay?.isPossible() === false) {
           sending?.commit();
           throw error;
@@ -65,4 +67,9 @@ export function resendInterceptor({ now = performance.now.bind(performance) }: R
     const first = callNext(next, req);
     return first.catch(() => sendAgainAndAgain(next, req, call, first));
   };
+}
+
+/** Ends with the signal, too. */
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return sleep(ms, signal).catch(() => {});
 }
