@@ -4,10 +4,12 @@ import type { Interceptor, Transport } from "@connectrpc/connect";
 import type { DiscoveryConfig } from "#shared/discovery";
 import type { Logger } from "#shared/logging";
 import { createAttempt } from "./calls/attempt.ts";
+import { createCallLog } from "./calls/call-log.ts";
+import type { CallObserver } from "./calls/call-record.ts";
 import { inheritCall } from "./calls/inherit-call.ts";
-import { logInterceptor } from "./calls/log-interceptor.ts";
 import { markErrorsInterceptor } from "./calls/mark-errors.ts";
 import { createMethodPolicies } from "./calls/method-policies.ts";
+import { observeCallsInterceptor } from "./calls/observe-calls.ts";
 import type { ServiceConfig } from "./config/service.ts";
 import { logBreaker } from "./policies/breaker-log.ts";
 import { createBreakers } from "./policies/breakers.ts";
@@ -45,6 +47,7 @@ export interface PooledServiceOptions {
   readonly discovery: DiscoveryConfig;
   readonly random: () => number;
   readonly jsonOptions: JsonOptions | undefined;
+  readonly observers: readonly CallObserver[];
 }
 
 /** What a reload can change for calls to come while connections stay. */
@@ -52,7 +55,7 @@ const POLICY_KEYS = ["timeoutMs", "waitForReady", "retry", "hedge", "breaker", "
 
 /** @throws RangeError when its TLS files cannot be used */
 export function createPooledService(initial: ServiceConfig, options: PooledServiceOptions): PooledService {
-  const { logger, caller, interceptors: own, discovery, random, jsonOptions } = options;
+  const { logger, caller, interceptors: own, discovery, random, jsonOptions, observers } = options;
   const { name } = initial;
   const descriptions = new Set<DescService>();
   const policies = createMethodPolicies(initial);
@@ -80,7 +83,7 @@ export function createPooledService(initial: ServiceConfig, options: PooledServi
     });
     const interceptors = [
       markErrorsInterceptor(name),
-      logInterceptor({ logger, service: name, target: config.address.text }),
+      observeCallsInterceptor({ config, observers: [createCallLog(logger), ...observers], logger }),
       ...own,
       requestIdInterceptor,
       breakers.interceptor,

@@ -2,6 +2,7 @@ import type { DescService } from "@bufbuild/protobuf";
 import type { Client, Interceptor, Transport } from "@connectrpc/connect";
 import { type DiscoveryConfig, discoverySection } from "#shared/discovery";
 import type { Logger } from "#shared/logging";
+import type { CallObserver } from "./calls/call-record.ts";
 import type { GrpcClientsConfig } from "./config/service.ts";
 import { createPooledService, type PooledService } from "./pooled-service.ts";
 import { createStreamClient } from "./protocols/client.ts";
@@ -60,6 +61,8 @@ export interface TransportPoolOptions {
   readonly interceptors?: readonly Interceptor[];
   /** For services with `codec: json`: a registry is needed for google.protobuf.Any. */
   readonly jsonOptions?: JsonOptions;
+  /** Are told of each call when it begins and ends, besides the log. Default none. */
+  readonly observers?: readonly CallObserver[];
   /** How long `close` waits for open calls. Default 5000. */
   readonly closeTimeoutMs?: number;
   /** For jitter and random picks. Default Math.random. */
@@ -145,6 +148,6 @@ function resolveOptions(options: TransportPoolOptions) {
   const { discovery = discoverySection.parse({}) } = options;
   if (!(closeTimeoutMs >= 0)) throw new RangeError(`closeTimeoutMs must be 0 or more, not ${closeTimeoutMs}`);
   if (options.caller === "") throw new RangeError("caller must be this service's name");
-  const { logger, caller, jsonOptions } = options;
-  return { logger, caller, jsonOptions, discovery, interceptors, closeTimeoutMs, random };
+  const { logger, caller, jsonOptions, observers = [] } = options;
+  return { logger, caller, jsonOptions, observers, discovery, interceptors, closeTimeoutMs, random };
 }

@@ -105,6 +105,9 @@ class BegunOutgoingCall implements OutgoingCall {
   readonly startedAt: number;
   readonly deadlineMs: number | undefined;
   attempts = 0;
+  requestBytes = 0;
+  responseBytes = 0;
+  declare furtherAttempts?: ("retry" | "hedge" | "transparent")[];
   readonly tried = new Set<string>();
   declare peer?: string;
   onPick: (() => void) | undefined;

@@ -3,7 +3,7 @@ import { currentCall } from "#shared/call-context";
 import { furtherHeaders } from "./further-headers.ts";
 import type { HedgeConfig } from "./hedge-config.ts";
 import { type HedgeVerdict, raceHedges } from "./hedge-race.ts";
-import { outgoingCallKey } from "./outgoing-call.ts";
+import { noteFurtherAttempt, outgoingCallKey } from "./outgoing-call.ts";
 import { readPushback } from "./pushback.ts";
 import type { RetryThrottle } from "./retry-throttle.ts";
 import { unsentKind } from "./unsent.ts";
@@ -36,6 +36,7 @@ export function hedgeInterceptor(options: HedgeOptions): Interceptor {
       judge: (error) => judge(ConnectError.from(error), hedge, throttle),
       async send(index, signal) {
         const { deadlineMs } = call;
+        if (index > 0) noteFurtherAttempt(call, "hedge");
         const header =
           index === 0 ? req.header : furtherHeaders(req.header, { previousAttempts: index, deadlineMs, now: now() });
         const res = await next({ ...req, header, signal });

@@ -11,6 +11,11 @@ export interface OutgoingCall {
   readonly deadlineMs: number | undefined;
   /** Attempts that have been started, hedges among them; transparent ones do not count. */
   attempts: number;
+  /** Why there were further attempts, for observers. */
+  furtherAttempts?: ("retry" | "hedge" | "transparent")[];
+  /** Bytes of bodies, over all attempts, for observers. */
+  requestBytes?: number;
+  responseBytes?: number;
   /** Addresses that attempts went to: the next goes elsewhere when it can. */
   readonly tried: Set<string>;
   /** Where the latest attempt went. */
@@ -26,3 +31,16 @@ export const outgoingCallKey: ContextKey<OutgoingCall | undefined> = createConte
   undefined,
   { description: "outgoing call" },
 );
+
+/** Notes a further attempt of the call, for observers. */
+export function noteFurtherAttempt(call: OutgoingCall, reason: "retry" | "hedge" | "transparent"): void {
+  call.furtherAttempts ??= [];
+  call.furtherAttempts.push(reason);
+}
+
+/** Counts bytes of bodies, for observers. */
+export function countBytes(call: OutgoingCall | undefined, sent: number, received: number): void {
+  if (call === undefined) return;
+  call.requestBytes = (call.requestBytes ?? 0) + sent;
+  call.responseBytes = (call.responseBytes ?? 0) + received;
+}

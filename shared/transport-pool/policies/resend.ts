@@ -2,7 +2,7 @@ import type { Interceptor } from "@connectrpc/connect";
 import { callNext } from "#shared/rpc";
 import { endOf } from "./call-end.ts";
 import { furtherHeaders } from "./further-headers.ts";
-import { type OutgoingCall, outgoingCallKey } from "./outgoing-call.ts";
+import { noteFurtherAttempt, type OutgoingCall, outgoingCallKey } from "./outgoing-call.ts";
 import { createReplay } from "./replay.ts";
 import { sleep } from "./sleep.ts";
 import { unsentKind } from "./unsent.ts";
@@ -53,6 +53,7 @@ export function resendInterceptor({ now = performance.now.bind(performance) }: R
         sending?.abandon();
         if (kind === "refused") refused.add(call);
         call.onUnpick?.();
+        noteFurtherAttempt(call, "transparent");
         const header = furtherHeaders(req.header, { previousAttempts: 0, deadlineMs: call.deadlineMs, now: now() });
         request = { ...req, header };
       }

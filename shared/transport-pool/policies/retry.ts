@@ -3,7 +3,7 @@ import { currentCall } from "#shared/call-context";
 import { callNext } from "#shared/rpc";
 import { createAttemptSignal } from "./attempt-signal.ts";
 import { furtherHeaders } from "./further-headers.ts";
-import { type OutgoingCall, outgoingCallKey } from "./outgoing-call.ts";
+import { noteFurtherAttempt, type OutgoingCall, outgoingCallKey } from "./outgoing-call.ts";
 import { createReplay, type ReplayedAttempt } from "./replay.ts";
 import type { RetryConfig } from "./retry-config.ts";
 import { createRetryPlan, type RetryPlan } from "./retry-plan.ts";
@@ -101,6 +101,7 @@ async function sendWithRetries(
       }
       sending?.abandon();
       await waitFor(delayMs, req.signal, sending);
+      noteFurtherAttempt(call, "retry");
       const header = furtherHeaders(req.header, {
         previousAttempts: attempts,
         deadlineMs: call.deadlineMs,

@@ -64,7 +64,7 @@ export function createFallback(options: FallbackOptions): (endpoint: Endpoint, r
         subchannel: endpoint.subchannel,
         path: pathFor(request, universal.url),
         isUnary: !request.stream,
-        deadlineMs: request.contextValues.get(outgoingCallKey)?.deadlineMs,
+        call: request.contextValues.get(outgoingCallKey),
         readable: protocol === "connect" ? (fields) => fields : readableFields,
       });
       void exchange.begin();

@@ -10,7 +10,7 @@ import type {
 } from "../connections/exchange.ts";
 import { errorFromNode } from "../connections/node-errors.ts";
 import type { Subchannel } from "../connections/subchannel.ts";
-import { outgoingCallKey } from "../policies/outgoing-call.ts";
+import { countBytes, type OutgoingCall, outgoingCallKey } from "../policies/outgoing-call.ts";
 import { failureError } from "./failure-error.ts";
 import { rawHeadersOf } from "./request-headers.ts";
 import { ResponseMessages } from "./response-messages.ts";
@@ -42,6 +42,7 @@ class StreamExchange implements RequestHead, ResponseSink {
   readonly #reject: (reason: unknown) => void;
   readonly #request: StreamRequest;
   readonly #options: StreamOptions;
+  readonly #call: OutgoingCall | undefined;
   readonly #onAbort = () => this.#fail(errorFromNode(this.#request.signal.reason));
   #exchange: ClientExchange | undefined;
   #accepted: AcceptedStream | undefined;
@@ -58,6 +59,7 @@ class StreamExchange implements RequestHead, ResponseSink {
     this.#reject = reject;
     this.#request = request;
     this.#options = options;
+    this.#call = request.contextValues.get(outgoingCallKey);
   }
 
   /** Never rejects. */
@@ -74,8 +76,10 @@ class StreamExchange implements RequestHead, ResponseSink {
       const exchange = await this.#options.subchannel.open(this, this, signal);
       this.#exchange = exchange;
       if (this.#isOver) exchange.cancel();
-      else if (body !== undefined) exchange.end(body);
-      else await this.#send(messages, exchange);
+      else if (body !== undefined) {
+        countBytes(this.#call, body.length, 0);
+        exchange.end(body);
+      } else await this.#send(messages, exchange);
     } catch (error) {
       this.#fail(errorFromNode(error));
     }
@@ -103,6 +107,7 @@ class StreamExchange implements RequestHead, ResponseSink {
   }
 
   onData(chunk: Buffer): void {
+    countBytes(this.#call, 0, chunk.length);
     try {
       this.#messages?.onData(chunk);
     } catch (error) {
@@ -126,7 +131,7 @@ class StreamExchange implements RequestHead, ResponseSink {
   }
 
   onError(failure: ExchangeFailure): void {
-    this.#fail(failureError(failure, this.#request.contextValues.get(outgoingCallKey)?.deadlineMs));
+    this.#fail(failureError(failure, this.#call?.deadlineMs));
   }
 
   async #send(messages: AsyncIterator<Message>, exchange: ClientExchange): Promise<void> {
@@ -138,7 +143,9 @@ class StreamExchange implements RequestHead, ResponseSink {
         exchange.end();
         return;
       }
-      if (!exchange.write(format.serialize(value))) await this.#drained();
+      const frame = format.serialize(value);
+      countBytes(this.#call, frame.length, 0);
+      if (!exchange.write(frame)) await this.#drained();
       if (this.#isOver) return;
     }
   }

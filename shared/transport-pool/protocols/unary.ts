@@ -11,7 +11,7 @@ import type {
 import { errorFromNode } from "../connections/node-errors.ts";
 import type { Subchannel } from "../connections/subchannel.ts";
 import { type EndSignal, endOf } from "../policies/call-end.ts";
-import { outgoingCallKey } from "../policies/outgoing-call.ts";
+import { countBytes, type OutgoingCall, outgoingCallKey } from "../policies/outgoing-call.ts";
 import { failureError } from "./failure-error.ts";
 import { rawHeadersOf } from "./request-headers.ts";
 import type { UnaryFormat, UnaryReader } from "./wire-format.ts";
@@ -37,6 +37,7 @@ class UnaryExchange implements RequestHead, ResponseSink {
   headers: readonly string[] = NO_HEADERS;
   readonly #request: UnaryRequest;
   readonly #format: UnaryFormat;
+  readonly #call: OutgoingCall | undefined;
   readonly #signal: EndSignal;
   readonly #resolve: (response: UnaryResponse) => void;
   readonly #reject: (reason: unknown) => void;
@@ -58,6 +59,7 @@ class UnaryExchange implements RequestHead, ResponseSink {
     this.path = path;
     this.#request = request;
     this.#format = format;
+    this.#call = request.contextValues.get(outgoingCallKey);
     this.#signal = endOf(request);
     this.#resolve = resolve;
     this.#reject = reject;
@@ -93,6 +95,7 @@ class UnaryExchange implements RequestHead, ResponseSink {
   }
 
   onData(chunk: Buffer): void {
+    countBytes(this.#call, 0, chunk.length);
     try {
       if (!this.#isOver) this.#reader?.onData(chunk);
     } catch (error) {
@@ -124,13 +127,16 @@ class UnaryExchange implements RequestHead, ResponseSink {
   }
 
   onError(failure: ExchangeFailure): void {
-    this.#fail(failureError(failure, this.#request.contextValues.get(outgoingCallKey)?.deadlineMs));
+    this.#fail(failureError(failure, this.#call?.deadlineMs));
   }
 
   #opened(exchange: ClientExchange): void {
     this.#exchange = exchange;
     if (this.#isOver) exchange.cancel();
-    else exchange.end(this.#body);
+    else {
+      countBytes(this.#call, this.#body?.length ?? 0, 0);
+      exchange.end(this.#body);
+    }
     // May live as long as its stream.
     this.#body = undefined;
   }

@@ -10,6 +10,7 @@ import type {
 } from "../connections/exchange.ts";
 import { errorFromNode } from "../connections/node-errors.ts";
 import type { Subchannel } from "../connections/subchannel.ts";
+import { countBytes, type OutgoingCall } from "../policies/outgoing-call.ts";
 import { failureError } from "./failure-error.ts";
 import { toRawHeaders, toWebHeaders } from "./node-headers.ts";
 import { ResponseBody } from "./response-body.ts";
@@ -19,7 +20,7 @@ export interface UniversalExchangeOptions {
   readonly path: string;
   /** The whole body is sent at once, so that it has a length over HTTP/1.1. */
   readonly isUnary: boolean;
-  readonly deadlineMs: number | undefined;
+  readonly call: OutgoingCall | undefined;
   /** Makes fields readable for Connect, which gives the code of a failure up when it cannot read its message. */
   readonly readable: (fields: IncomingHttpHeaders) => IncomingHttpHeaders;
 }
@@ -65,8 +66,10 @@ export class UniversalExchange implements RequestHead, ResponseSink {
       const exchange = await subchannel.open(this, this, signal);
       this.#exchange = exchange;
       if (this.#isOver) exchange.cancel();
-      else if (isUnary) exchange.end(body);
-      else await this.#send(exchange);
+      else if (isUnary) {
+        countBytes(this.#options.call, body?.length ?? 0, 0);
+        exchange.end(body);
+      } else await this.#send(exchange);
     } catch (error) {
       this.#fail(errorFromNode(error));
     }
@@ -78,6 +81,7 @@ export class UniversalExchange implements RequestHead, ResponseSink {
   }
 
   onData(chunk: Buffer): void {
+    countBytes(this.#options.call, 0, chunk.length);
     if (!this.#isOver) this.#body.push(chunk);
   }
 
@@ -97,11 +101,12 @@ export class UniversalExchange implements RequestHead, ResponseSink {
   }
 
   onError(failure: ExchangeFailure): void {
-    this.#fail(failureError(failure, this.#options.deadlineMs));
+    this.#fail(failureError(failure, this.#options.call?.deadlineMs));
   }
 
   async #send(exchange: ClientExchange): Promise<void> {
     for await (const chunk of this.#request.body ?? []) {
+      countBytes(this.#options.call, chunk.length, 0);
       if (!this.#isOver && !exchange.write(chunk)) await this.#drained();
       if (this.#isOver) return;
     }
