@@ -2,12 +2,12 @@ import type { DescService } from "@bufbuild/protobuf";
 import type { Client, Interceptor, Transport } from "@connectrpc/connect";
 import { type DiscoveryConfig, discoverySection } from "#shared/discovery";
 import type { Logger } from "#shared/logging";
-import type { CallObserver } from "./calls/call-record.ts";
+import type { CallObserver } from "./call/call-record.ts";
 import type { GrpcClientsConfig } from "./config/service.ts";
-import { createPooledService, type PooledService } from "./pooled-service.ts";
 import { createStreamClient } from "./protocols/client.ts";
 import type { JsonOptions } from "./protocols/fallback.ts";
-import type { ServiceState } from "./states.ts";
+import { createPooledService, type PooledService } from "./service/pooled-service.ts";
+import type { ServiceState } from "./service/states.ts";
 
 /** The way to every service that this one calls, with all policies of its configuration. */
 export interface TransportPool {

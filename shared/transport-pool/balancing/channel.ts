@@ -2,14 +2,14 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import type { ConnectError } from "@connectrpc/connect";
 import type { Endpoint as ResolvedEndpoint, Resolver } from "#shared/discovery";
 import { describeError } from "#shared/errors";
+import type { EndSignal } from "../call/lazy-abort-signal.ts";
+import { notProcessed } from "../call/not-processed-error.ts";
 import type { SubchannelState } from "../connections/subchannel.ts";
 import { createWaiters } from "../connections/waiters.ts";
-import type { EndSignal } from "../policies/call-end.ts";
-import { unsent } from "../policies/unsent.ts";
-import type { Balancer } from "./balancer.ts";
 import type { Connecting } from "./connecting.ts";
 import { type Endpoint, errorOf } from "./endpoint.ts";
 import type { EndpointSet } from "./endpoint-set.ts";
+import type { Balancer } from "./policies/balancer.ts";
 
 /** The way to a service: all of its peers, and the choice among them. */
 export interface Channel {
@@ -116,7 +116,7 @@ export function createChannel(options: ChannelOptions): Channel {
 
   function unreachable(cause: Error | undefined): ConnectError {
     const reason = cause === undefined ? "" : `: ${describeError(cause)}`;
-    return unsent("unreachable", `${name} at ${target} cannot be reached${reason}`, cause);
+    return notProcessed("unreachable", `${name} at ${target} cannot be reached${reason}`, cause);
   }
 
   function choose({ tried, hashKey }: PickCall, now: number): Endpoint | undefined {
@@ -143,7 +143,7 @@ export function createChannel(options: ChannelOptions): Channel {
   async function pickLater(call: PickCall): Promise<Endpoint> {
     for (;;) {
       if (state === "closed") {
-        throw unsent("rejected", `${name} at ${target} is not called any more: ${closedBecause}`);
+        throw notProcessed("rejected", `${name} at ${target} is not called any more: ${closedBecause}`);
       }
       const error = call.waitForReady ? undefined : hopeless();
       if (error !== undefined) throw error;

@@ -1,6 +1,6 @@
 import type { Endpoint as ResolvedEndpoint } from "#shared/discovery";
 import type { Endpoint, OwnedEndpoint } from "./endpoint.ts";
-import type { OutlierEjection } from "./outlier-ejection.ts";
+import type { OutlierEjection } from "./health/outlier-ejection.ts";
 
 /** The peers of one service, as its resolver has told them. */
 export interface EndpointSet {

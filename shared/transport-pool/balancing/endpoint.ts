@@ -1,6 +1,6 @@
 import type { Subchannel } from "../connections/subchannel.ts";
-import type { Candidate } from "./balancer.ts";
-import { createLatency } from "./latency.ts";
+import { createLatency } from "./health/latency.ts";
+import type { Candidate } from "./policies/balancer.ts";
 
 /** `unwatched` without a `health_check`; `unknown` until the peer has told. */
 export type Health = "unwatched" | "unknown" | "serving" | "not_serving";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { candidate, candidates, seededRandom } from "./policies/test-support.ts";
 import { subsetOf } from "./subset.ts";
-import { candidate, candidates, seededRandom } from "./test-support.ts";
 
 test("all are used when there are no more than wanted", () => {
   const all = candidates(5);

@@ -1,4 +1,4 @@
-import { hashText } from "./hash.ts";
+import { hashText } from "./policies/hash.ts";
 
 /**
  * Random subsetting (gRFC A68): the endpoints to connect to, when connections from everybody to everybody would be too

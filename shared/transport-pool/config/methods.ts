@@ -1,8 +1,8 @@
 import { z } from "zod";
 import { duration, section } from "#shared/config";
-import { breakerSection } from "../policies/breaker-config.ts";
-import { hedgeSection } from "../policies/hedge-config.ts";
-import { methodRetrySection } from "../policies/retry-config.ts";
+import { breakerSection } from "./breaker.ts";
+import { hedgeSection } from "./hedge.ts";
+import { methodRetrySection } from "./retry.ts";
 
 export const RETRY_OR_HEDGE = "a call is either retried or hedged: leave out retry or hedge (gRFC A6)";
 

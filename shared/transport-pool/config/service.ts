@@ -1,12 +1,12 @@
 import { z } from "zod";
 import { duration, section } from "#shared/config";
 import { targetSchema } from "#shared/discovery";
-import { balancerSection } from "../balancing/balancer-config.ts";
-import { outlierSection } from "../balancing/outlier-config.ts";
-import { breakerSection } from "../policies/breaker-config.ts";
-import { hedgeSection } from "../policies/hedge-config.ts";
-import { retrySection } from "../policies/retry-config.ts";
+import { balancerSection } from "./balancer.ts";
+import { breakerSection } from "./breaker.ts";
+import { hedgeSection } from "./hedge.ts";
 import { methodsSchema, RETRY_OR_HEDGE } from "./methods.ts";
+import { outlierSection } from "./outlier.ts";
+import { retrySection } from "./retry.ts";
 import { tlsSection } from "./tls.ts";
 
 /**

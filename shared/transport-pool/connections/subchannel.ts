@@ -1,7 +1,5 @@
-import type { EndSignal } from "../policies/call-end.ts";
-import type { ConnectBackoff } from "./connect-backoff.ts";
+import type { EndSignal } from "../call/lazy-abort-signal.ts";
 import type { ClientExchange, RequestHead, ResponseSink } from "./exchange.ts";
-import type { Http2ConnectionOptions, OpenConnection } from "./http2-connection.ts";
 
 /**
  * gRPC's connectivity states (connectivity-semantics-and-api.md). After a failed attempt it stays `transient_failure`,
@@ -33,25 +31,4 @@ export interface Subchannel {
   open(head: RequestHead, sink: ResponseSink, signal: EndSignal): ClientExchange | Promise<ClientExchange>;
   /** No new calls; open ones may go on for `timeoutMs`, then they fail with CANCELED. Never rejects. */
   close(timeoutMs: number): Promise<void>;
-}
-
-export interface SubchannelOptions {
-  /** The service's name, for messages. */
-  readonly name: string;
-  readonly address: string;
-  readonly connection: Pick<
-    Http2ConnectionOptions,
-    "authority" | "tls" | "connectTimeoutMs" | "keepalive" | "streamWindowBytes" | "connectionWindowBytes"
-  >;
-  readonly backoff: ConnectBackoff;
-  /** More are opened while all are at the peer's MAX_CONCURRENT_STREAMS (gRFC A105). */
-  readonly maxConnections: number;
-  /** A connection that has had no calls for so long is closed. */
-  readonly idleTimeoutMs: number;
-  readonly open: OpenConnection;
-  /**
-   * After each change of state or responsiveness, and after each attempt to connect that has failed; `cause` is what
-   * went wrong, if anything.
-   */
-  readonly onChange: (state: SubchannelState, cause?: Error) => void;
 }

@@ -1,4 +1,4 @@
-import type { EndSignal } from "../policies/call-end.ts";
+import type { EndSignal } from "../call/lazy-abort-signal.ts";
 
 /** Those who wait for one thing, each no longer than its own signal allows, in the order in which they came. */
 export interface Waiters<T> {

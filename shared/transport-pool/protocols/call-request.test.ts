@@ -4,11 +4,11 @@ import { create } from "@bufbuild/protobuf";
 import { StringValueSchema } from "@bufbuild/protobuf/wkt";
 import { createContextValues, type UnaryRequest } from "@connectrpc/connect";
 import { EchoService } from "#shared/testing";
-import { CallEnd, endOf } from "../policies/call-end.ts";
+import { abortSignalOf, LazyAbortSignal } from "../call/lazy-abort-signal.ts";
 import { createCallRequest } from "./call-request.ts";
 import { RawHeaders, rawHeadersOf } from "./request-headers.ts";
 
-function requestWith(end = new CallEnd()): UnaryRequest {
+function requestWith(end = new LazyAbortSignal()): UnaryRequest {
   return createCallRequest({
     method: EchoService.method.echo,
     url: "http://peer/testing.v1.EchoService/Echo",
@@ -34,16 +34,16 @@ for (const [name, change] of Object.entries(ways)) {
     const changed = change(requestWith(), { signal: controller.signal, header: new Headers({ "x-b": "2" }) });
     assert.equal(changed.signal, controller.signal);
     controller.abort("left");
-    assert.equal(endOf(changed).aborted, true);
+    assert.equal(abortSignalOf(changed).aborted, true);
     assert.deepEqual(rawHeadersOf(changed, undefined), ["x-b", "2"]);
   });
 }
 
 test("a request as it was made ends with its call, and no signal is made for that", () => {
-  const end = new CallEnd();
+  const end = new LazyAbortSignal();
   const request = requestWith(end);
   end.abort("over");
-  assert.equal(endOf(request).reason, "over");
+  assert.equal(abortSignalOf(request).reason, "over");
   assert.equal(end.isSignalMade, false);
   assert.deepEqual(rawHeadersOf(request, undefined), ["x-a", "1"]);
   assert.equal(request.signal.reason, "over");

@@ -1,16 +1,16 @@
 import type { ContextValues, UnaryRequest } from "@connectrpc/connect";
-import { type CallEnd, callEndKey } from "../policies/call-end.ts";
+import { type LazyAbortSignal, lazyAbortSignalKey } from "../call/lazy-abort-signal.ts";
 import { type RawHeaders, rawHeaders, readHeaders } from "./request-headers.ts";
 
 export interface CallRequestParts extends Pick<UnaryRequest, "method" | "url" | "message"> {
   readonly contextValues: ContextValues;
   readonly headers: RawHeaders;
-  readonly end: CallEnd;
+  readonly end: LazyAbortSignal;
 }
 
 interface Lazy {
   readonly [rawHeaders]: RawHeaders;
-  readonly [callEndKey]: CallEnd;
+  readonly [lazyAbortSignalKey]: LazyAbortSignal;
 }
 
 /** As Connect's own request has it, where nobody stops whoever assigns to what is readonly. */
@@ -31,10 +31,10 @@ const header = {
 };
 const signal = {
   get(this: Lazy) {
-    return this[callEndKey].signal;
+    return this[lazyAbortSignalKey].signal;
   },
   set(this: Lazy, value: AbortSignal) {
-    void this[callEndKey].signal;
+    void this[lazyAbortSignalKey].signal;
     Object.defineProperty(this, "signal", { ...plainField, value });
   },
   enumerable: true,
@@ -58,7 +58,7 @@ class CallRequest implements UnaryRequest {
   declare readonly header: Headers;
   declare readonly signal: AbortSignal;
   readonly [rawHeaders]: RawHeaders;
-  readonly [callEndKey]: CallEnd;
+  readonly [lazyAbortSignalKey]: LazyAbortSignal;
 
   constructor({ method, url, message, contextValues, headers, end }: CallRequestParts) {
     this.service = method.parent;
@@ -67,7 +67,7 @@ class CallRequest implements UnaryRequest {
     this.contextValues = contextValues;
     this.message = message;
     this[rawHeaders] = headers;
-    this[callEndKey] = end;
+    this[lazyAbortSignalKey] = end;
     Object.defineProperty(this, "header", header);
     Object.defineProperty(this, "signal", signal);
   }

@@ -17,8 +17,8 @@ import {
 } from "@connectrpc/connect";
 import { createMethodUrl } from "@connectrpc/connect/protocol";
 import { watchItems } from "#shared/rpc";
-import type { Next, SendTo } from "../calls/attempt.ts";
-import type { CallEnd } from "../policies/call-end.ts";
+import type { LazyAbortSignal } from "../call/lazy-abort-signal.ts";
+import type { Next, SendTo } from "../interceptors/attempt.ts";
 import { createCallRequest } from "./call-request.ts";
 import { type HeaderPairs, type RawHeaders, rawHeaders, readHeaders, requestHeadersOf } from "./request-headers.ts";
 import { runStream } from "./run-stream.ts";
@@ -82,7 +82,7 @@ export function createCalls({ origin, interceptors, prepare, attempt }: CallsOpt
       const givenMs = timeoutOf(timeoutMs);
       const headers = requestHeadersOf(fixed, header, givenMs);
       const message = create(method.input, input);
-      const send = (end: CallEnd) =>
+      const send = (end: LazyAbortSignal) =>
         next(createCallRequest({ method, url, message, contextValues, headers, end })) as Promise<UnaryResponse>;
       return runUnary({ signal: own, timeoutMs: givenMs, send }) as Promise<UnaryResponse<I, O>>;
     } catch (error) {

@@ -2,8 +2,8 @@ import { constants } from "node:http2";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { describeError } from "#shared/errors";
 import { codeOfReset, nameOfHttp2Code } from "#shared/rpc";
+import { notProcessed } from "../call/not-processed-error.ts";
 import type { ExchangeFailure } from "../connections/exchange.ts";
-import { unsent } from "../policies/unsent.ts";
 
 /** Timeouts travel in whole milliseconds: the peer's deadline can be so much earlier than the caller's. */
 const ROUNDING_MS = 1;
@@ -21,10 +21,10 @@ export function failureError(
   const reason = cause === undefined ? "" : describeError(cause);
   switch (kind) {
     case "refused":
-      return unsent("refused", "the peer refused the stream before the call was processed", cause);
+      return notProcessed("refused", "the peer refused the stream before the call was processed", cause);
     case "connect":
     case "goaway":
-      return unsent("unsent", `${reason} before the call was sent`, cause);
+      return notProcessed("unsent", `${reason} before the call was sent`, cause);
     case "closed":
       return new ConnectError("the transport pool was closed", Code.Canceled);
     case "disconnected":

@@ -5,8 +5,8 @@ import { createTransport as createConnectTransport } from "@connectrpc/connect/p
 import { createTransport as createGrpcTransport } from "@connectrpc/connect/protocol-grpc";
 import { createTransport as createGrpcWebTransport } from "@connectrpc/connect/protocol-grpc-web";
 import type { Endpoint } from "../balancing/endpoint.ts";
-import type { Request, Response } from "../calls/attempt.ts";
-import { outgoingCallKey } from "../policies/outgoing-call.ts";
+import { outgoingCallKey } from "../call/outgoing-call.ts";
+import type { Request, Response } from "../interceptors/attempt.ts";
 import { acceptCompression } from "./codec.ts";
 import { readableBody, readableFields } from "./readable-errors.ts";
 import { pathOf } from "./request-path.ts";

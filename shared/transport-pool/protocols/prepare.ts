@@ -1,8 +1,8 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
-import type { SendTo } from "../calls/attempt.ts";
 import type { ServiceConfig } from "../config/service.ts";
+import type { SendTo } from "../interceptors/attempt.ts";
 import type { PreparedMethod } from "./calls.ts";
 import { connectFormat } from "./connect.ts";
 import { createFallback, type JsonOptions } from "./fallback.ts";

@@ -1,12 +1,12 @@
 import { Code, ConnectError, type UnaryResponse } from "@connectrpc/connect";
-import { CallEnd } from "../policies/call-end.ts";
+import { LazyAbortSignal } from "../call/lazy-abort-signal.ts";
 import { timedOut } from "./failure-error.ts";
 
 export interface UnaryRun {
   readonly signal: AbortSignal | undefined;
   /** 0 or less: it is over before it begins. Undefined: it may take for ever. */
   readonly timeoutMs: number | undefined;
-  readonly send: (end: CallEnd) => Promise<UnaryResponse>;
+  readonly send: (end: LazyAbortSignal) => Promise<UnaryResponse>;
 }
 
 /**
@@ -15,7 +15,7 @@ export interface UnaryRun {
  * all the rest.
  */
 export async function runUnary({ signal: own, timeoutMs, send }: UnaryRun): Promise<UnaryResponse> {
-  const end = new CallEnd();
+  const end = new LazyAbortSignal();
   const onAbort = own === undefined ? undefined : () => end.abort(own.reason);
   let timer: NodeJS.Timeout | undefined;
 
@@ -36,6 +36,6 @@ export async function runUnary({ signal: own, timeoutMs, send }: UnaryRun): Prom
   }
 }
 
-function timeOut(end: CallEnd): void {
+function timeOut(end: LazyAbortSignal): void {
   end.abort(timedOut());
 }

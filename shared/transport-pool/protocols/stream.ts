@@ -1,6 +1,7 @@
 import type { IncomingHttpHeaders } from "node:http2";
 import type { Message } from "@bufbuild/protobuf";
 import { Code, ConnectError, type StreamRequest, type StreamResponse } from "@connectrpc/connect";
+import { countBytes, type OutgoingCall, outgoingCallKey } from "../call/outgoing-call.ts";
 import type {
   ClientExchange,
   ExchangeFailure,
@@ -10,7 +11,6 @@ import type {
 } from "../connections/exchange.ts";
 import { errorFromNode } from "../connections/node-errors.ts";
 import type { Subchannel } from "../connections/subchannel.ts";
-import { countBytes, type OutgoingCall, outgoingCallKey } from "../policies/outgoing-call.ts";
 import { failureError } from "./failure-error.ts";
 import { rawHeadersOf } from "./request-headers.ts";
 import { ResponseMessages } from "./response-messages.ts";

@@ -1,7 +1,7 @@
 import type { Interceptor, Transport } from "@connectrpc/connect";
 import type { Endpoint } from "../balancing/endpoint.ts";
-import type { Next, SendTo } from "../calls/attempt.ts";
 import type { ServiceConfig } from "../config/service.ts";
+import type { Next, SendTo } from "../interceptors/attempt.ts";
 import { createCalls } from "./calls.ts";
 import type { JsonOptions } from "./fallback.ts";
 import { createPrepare, type ProtocolConfig } from "./prepare.ts";

@@ -1,6 +1,8 @@
 import type { IncomingHttpHeaders } from "node:http2";
 import type { UnaryRequest, UnaryResponse } from "@connectrpc/connect";
 import { unreadBytes } from "#shared/unread";
+import { abortSignalOf, type EndSignal } from "../call/lazy-abort-signal.ts";
+import { countBytes, type OutgoingCall, outgoingCallKey } from "../call/outgoing-call.ts";
 import type {
   ClientExchange,
   ExchangeFailure,
@@ -10,8 +12,6 @@ import type {
 } from "../connections/exchange.ts";
 import { errorFromNode } from "../connections/node-errors.ts";
 import type { Subchannel } from "../connections/subchannel.ts";
-import { type EndSignal, endOf } from "../policies/call-end.ts";
-import { countBytes, type OutgoingCall, outgoingCallKey } from "../policies/outgoing-call.ts";
 import { failureError } from "./failure-error.ts";
 import { rawHeadersOf } from "./request-headers.ts";
 import type { UnaryFormat, UnaryReader } from "./wire-format.ts";
@@ -60,7 +60,7 @@ class UnaryExchange implements RequestHead, ResponseSink {
     this.#request = request;
     this.#format = format;
     this.#call = request.contextValues.get(outgoingCallKey);
-    this.#signal = endOf(request);
+    this.#signal = abortSignalOf(request);
     this.#resolve = resolve;
     this.#reject = reject;
   }

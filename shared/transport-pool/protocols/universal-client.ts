@@ -1,6 +1,7 @@
 import type { IncomingHttpHeaders } from "node:http2";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { UniversalClientRequest, UniversalClientResponse } from "@connectrpc/connect/protocol";
+import { countBytes, type OutgoingCall } from "../call/outgoing-call.ts";
 import type {
   ClientExchange,
   ExchangeFailure,
@@ -10,7 +11,6 @@ import type {
 } from "../connections/exchange.ts";
 import { errorFromNode } from "../connections/node-errors.ts";
 import type { Subchannel } from "../connections/subchannel.ts";
-import { countBytes, type OutgoingCall } from "../policies/outgoing-call.ts";
 import { failureError } from "./failure-error.ts";
 import { toRawHeaders, toWebHeaders } from "./node-headers.ts";
 import { ResponseBody } from "./response-body.ts";

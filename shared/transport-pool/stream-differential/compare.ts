@@ -3,7 +3,7 @@ import { type MessageShape, toJson } from "@bufbuild/protobuf";
 import { ConnectError, createContextValues, type Interceptor, type Transport } from "@connectrpc/connect";
 import { OrderService, WatchOrderResponseSchema } from "#gen/order/v1/order_pb.ts";
 import type { Endpoint } from "../balancing/endpoint.ts";
-import type { SendTo } from "../calls/attempt.ts";
+import type { SendTo } from "../interceptors/attempt.ts";
 import { createTransport } from "../protocols/transport.ts";
 import { until, within } from "../test-support.ts";
 import { configOf, connectTo } from "../unary-differential/compare.ts";

@@ -3,11 +3,11 @@ import { type MessageShape, toJson } from "@bufbuild/protobuf";
 import { ConnectError, createContextValues, type Interceptor, type Transport } from "@connectrpc/connect";
 import { BookService, GetBookResponseSchema } from "#gen/book/v1/book_pb.ts";
 import { createEndpoint, type Endpoint } from "../balancing/endpoint.ts";
-import type { SendTo } from "../calls/attempt.ts";
 import { createConnectBackoff } from "../connections/connect-backoff.ts";
-import { createSubchannel } from "../connections/create-subchannel.ts";
-import { createHttp1Subchannel } from "../connections/http1-subchannel.ts";
-import { openHttp2Connection } from "../connections/open-http2-connection.ts";
+import { createHttp1Subchannel } from "../connections/http1/http1-subchannel.ts";
+import { createHttp2Subchannel } from "../connections/http2/http2-subchannel.ts";
+import { openHttp2Connection } from "../connections/http2/open-http2-connection.ts";
+import type { SendTo } from "../interceptors/attempt.ts";
 import type { ProtocolConfig } from "../protocols/prepare.ts";
 import { createTransport } from "../protocols/transport.ts";
 import { until, within } from "../test-support.ts";
@@ -67,7 +67,7 @@ export function connectTo({ address }: ScriptedServer): Endpoint {
   };
   return endpointOf(
     address,
-    createSubchannel({ ...common, address, connection, maxConnections: 1, open: openHttp2Connection }),
+    createHttp2Subchannel({ ...common, address, connection, maxConnections: 1, open: openHttp2Connection }),
   );
 }
 
