@@ -8,7 +8,12 @@ export interface Exceptions {
 
 // Goes when a response that is sent before the request was read arrives: today the server closes the HTTP/1.1 connection,
 // or resets the HTTP/2 stream, at once.
-const earlyResponses = "Server Message Size/**";
+const earlyResponses = [
+  "Server Message Size/**",
+  "Unexpected Requests/HTTPVersion:1/**",
+  "Connect Unexpected Requests/HTTPVersion:1/**",
+  "gRPC-Web Unexpected Requests/HTTPVersion:1/**",
+];
 
 /** The only list of exceptions: it is temporary and ends empty. */
 export const exceptions = {
@@ -19,8 +24,8 @@ export const exceptions = {
       "**/Codec:CODEC_JSON/**/error-with-responses",
       "TLS Client Certs/**/Codec:CODEC_JSON/**",
     ],
-    flaky: [earlyResponses],
+    flaky: earlyResponses,
   },
-  fallback: { flaky: [earlyResponses] },
+  fallback: { flaky: earlyResponses },
   client: {},
 } satisfies Record<string, Exceptions>;

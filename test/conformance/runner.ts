@@ -9,6 +9,10 @@ export interface SuiteOptions {
   readonly mode: "server" | "client";
   /** Flags of the program under test. */
   readonly flags?: readonly string[];
+  /** Version of Connect that the program under test uses: the installed one, or the next one. */
+  readonly connect: "2.2" | "2.3";
+  /** Patterns of cases that are left out. */
+  readonly skip?: readonly string[];
   readonly exceptions: Exceptions;
 }
 
@@ -22,11 +26,19 @@ export interface Summary {
   readonly report: string;
 }
 
+const support = join(import.meta.dirname, "../support");
 const SUITE_TIMEOUT_MS = 10 * 60_000;
 const MAX_OUTPUT_BYTES = 64 * 1024 * 1024;
 
 /** Runs the suite; CONFORMANCE_CASES, a pattern of the runner such as `Basic/**`, leaves out all other cases. */
-export async function runSuite({ runner, mode, flags = [], exceptions }: SuiteOptions): Promise<Summary> {
+export async function runSuite({
+  runner,
+  mode,
+  flags = [],
+  connect,
+  skip = [],
+  exceptions,
+}: SuiteOptions): Promise<Summary> {
   const { failing = [], flaky = [] } = exceptions;
   const cases = process.env["CONFORMANCE_CASES"];
   const args = [
@@ -34,16 +46,20 @@ export async function runSuite({ runner, mode, flags = [], exceptions }: SuiteOp
     ...failing.flatMap((pattern) => ["--known-failing", pattern]),
     ...flaky.flatMap((pattern) => ["--known-flaky", pattern]),
     ...(cases === undefined ? [] : ["--run", cases]),
-    ...["--", process.execPath, join(import.meta.dirname, `programs/${mode}.ts`), ...flags],
+    ...skip.flatMap((pattern) => ["--skip", pattern]),
+    ...["--", process.execPath, ...(connect === "2.2" ? [] : ["--import", `${support}/connect-${connect}.ts`])],
+    ...[join(import.meta.dirname, `programs/${mode}.ts`), ...flags],
   ];
-  return toSummary(await outputOf(runner, args));
+  const { stdout, stderr } = await outputOf(runner, args);
+  const summary = toSummary(stdout);
+  return summary.total > 0 ? summary : { ...summary, report: stdout + stderr };
 }
 
 /** The exit code says less than the summary: the runner ends with 0 when some cases could not be run. */
-function outputOf(runner: string, args: readonly string[]): Promise<string> {
-  const { promise, resolve } = Promise.withResolvers<string>();
+function outputOf(runner: string, args: readonly string[]): Promise<Record<"stdout" | "stderr", string>> {
+  const { promise, resolve } = Promise.withResolvers<Record<"stdout" | "stderr", string>>();
   const options = { timeout: SUITE_TIMEOUT_MS, maxBuffer: MAX_OUTPUT_BYTES };
-  execFile(runner, args, options, (_error, stdout, stderr) => resolve(stdout + stderr));
+  execFile(runner, args, options, (_error, stdout, stderr) => resolve({ stdout, stderr }));
   return promise;
 }
 
