@@ -40,8 +40,12 @@ describe("Connect's conformance suite", { skip: skipWithout("Go", hasGo) }, () =
       await assertPasses({ ...server, runner, flags: ["--fallback"], exceptions: exceptions.fallback });
     });
 
-    test(`passes with the transport pool as client, with Connect ${connect}`, async () => {
+    test(`passes on the pool's fast path, with Connect ${connect}`, async () => {
       await assertPasses({ mode: "client", connect, runner, exceptions: exceptions.client });
+    });
+
+    test(`passes on the pool's fallback, with Connect ${connect}`, async () => {
+      await assertPasses({ mode: "client", connect, runner, flags: ["--fallback"], exceptions: exceptions.client });
     });
   }
 });

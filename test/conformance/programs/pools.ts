@@ -38,11 +38,13 @@ interface OpenPool {
 export class Pools {
   readonly #files: PemFiles;
   readonly #logger: Logger;
+  readonly #isFastPath: boolean;
   readonly #open = new Map<string, OpenPool>();
 
-  constructor(files: PemFiles, logger: Logger) {
+  constructor(files: PemFiles, logger: Logger, isFastPath: boolean) {
     this.#files = files;
     this.#logger = logger;
+    this.#isFastPath = isFastPath;
   }
 
   /** @throws UnsupportedRequest when the configuration has no key for what the request needs */
@@ -94,6 +96,7 @@ export class Pools {
       address: `${isTls ? "https://" : ""}${host}:${port}`,
       protocol,
       http,
+      fast_path: this.#isFastPath,
       codec,
       compression,
       compress_min_bytes: 0,
