@@ -74,3 +74,10 @@ export function frameMessages(messages: readonly Uint8Array[]): Buffer {
   }
   return bytes;
 }
+
+/** One frame. */
+export function encodeFrame(flags: number, data: Uint8Array): Buffer {
+  const bytes = frameMessages([data]);
+  bytes[0] = flags;
+  return bytes;
+}

@@ -28,7 +28,6 @@ import {
   until,
   within,
 } from "#shared/testing";
-import { callInfoKey } from "./call-info.ts";
 
 const ECHO = "testing.v1.EchoService/Echo";
 const EXPAND = "testing.v1.EchoService/Expand";
@@ -645,21 +644,13 @@ test("the service's own interceptors are innermost: after validation, in the cal
   assert.equal(error.code, Code.PermissionDenied);
 });
 
-test("a failure of what is called at a call's end is logged, and hurts nobody", async (t) => {
-  const { server, client } = await start(t, undefined, {
-    interceptors: [
-      (next) => (request) => {
-        const info = request.contextValues.get(callInfoKey);
-        assert.ok(info !== undefined);
-        const ended = () => {
-          throw new Error("the disk is full");
-        };
-        info.log = { ended };
-        return next(request);
-      },
-    ],
-  });
+test("a failure of an observer of calls is logged, and hurts no call", async (t) => {
+  const fail = () => {
+    throw new Error("the disk is full");
+  };
+  const { server, client } = await start(t, undefined, { observers: [{ begin: fail, end: fail }] });
   assert.equal((await client.echo({ value: "ada" })).value, "ada");
+  await until("both lines", () => server.log.matching({ level: "error", method: ECHO }).length === 2);
   const { err } = await server.log.line({ level: "error", method: ECHO });
   assert.equal((err as Error).message, "the disk is full");
 });

@@ -27,8 +27,11 @@ export const serverSection = section({
   /** Serves TLS (HTTP/2 and HTTP/1.1 by ALPN) instead of cleartext. */
   tls: tlsSection.optional(),
 
-  /** A unary call has at most this long: a longer or missing deadline of the caller's is cut to it. */
-  max_timeout: duration("30s", { min: "1ms" }),
+  /**
+   * A unary call has at most this long: a longer or missing deadline of the caller's is cut to it. 0: as long as the caller
+   * wants.
+   */
+  max_timeout: duration("30s"),
   /** The same for calls that stream. 0: as long as the caller wants. */
   max_stream_timeout: duration("0"),
   /** The largest request message, in bytes. */
@@ -55,8 +58,8 @@ export const serverSection = section({
     .max(1024 * 1024)
     .default(16 * 1024),
   /**
-   * Serves plain unary calls and gRPC's streams by a short path of our own, for about a third of the CPU time. False:
-   * everything by Connect's own handlers, which answer the same.
+   * Serves calls by a core of our own, for about a third of the CPU time. False: every call by Connect's own plugin for
+   * Fastify.
    */
   fast_path: z.boolean().default(true),
   /** Connections beyond this many are refused. */
@@ -82,6 +85,37 @@ export const serverSection = section({
   max_event_loop_delay: duration("0"),
   /** When those that were refused may ask again, give or take a fifth: `grpc-retry-pushback-ms` (gRFC A6). */
   shed_pushback: duration("100ms"),
+  /**
+   * A connection is told to go after this long, give or take a tenth (gRFC A9), so that clients behind a balancer of
+   * connections spread over new servers. 0: never.
+   */
+  max_connection_age: duration("5m"),
+  /** How long the calls of such a connection may then go on before it is closed. 0: as long as they take. */
+  max_connection_age_grace: duration("0"),
+  /**
+   * How much of a request's body, and of all bodies on one HTTP/2 connection, may be on its way before it is read (flow
+   * control). A connection whose handlers do not read holds at most `stream_window_bytes` for each of its
+   * `max_concurrent_streams` calls.
+   */
+  stream_window_bytes: z
+    .int()
+    .min(65_535)
+    .max(0x7fff_ffff)
+    .default(1024 * 1024),
+  connection_window_bytes: z
+    .int()
+    .min(65_535)
+    .max(0x7fff_ffff)
+    .default(4 * 1024 * 1024),
+  /**
+   * How much of its whole responses a client may leave unread on one HTTP/2 connection. What is beyond fails with
+   * RESOURCE_EXHAUSTED. One response is always sent, and a stream's messages wait in the handler.
+   */
+  max_unsent_bytes: z
+    .int()
+    .min(1)
+    .max(Number.MAX_SAFE_INTEGER)
+    .default(64 * 1024 * 1024),
   /** A connection that has not sent its first bytes (or its HTTP/1.1 headers) by then is closed. */
   first_byte_timeout: duration("10s", { min: "1ms" }),
 

@@ -16,8 +16,8 @@ import {
   startServer,
   until,
 } from "#shared/testing";
-import { DirectResponse } from "./direct/direct-call.ts";
-import { UnaryCall } from "./unary/unary-call.ts";
+import { Http2Exchange } from "./http/http2-exchange.ts";
+import { ServerCall } from "./rpc/call.ts";
 
 const message = Buffer.from([0x0a, 1, 0x61]);
 
@@ -33,8 +33,8 @@ function leftovers() {
   collectGarbage();
   return {
     http2Requests: count(http2.Http2ServerRequest),
-    directResponses: count(DirectResponse),
-    unaryCalls: count(UnaryCall),
+    exchanges: count(Http2Exchange),
+    calls: count(ServerCall as never),
     http1Requests: count(http.IncomingMessage),
     http1Responses: count(http.ServerResponse),
     signals: count(AbortSignal),
@@ -79,7 +79,7 @@ test("5 000 unary calls leave nothing behind", async (t) => {
   const before = leftovers();
   const heapBefore = process.memoryUsage().heapUsed;
   await many(factor * 4_000);
-  await untilGone({ http2Requests: 5, directResponses: 5, unaryCalls: 5, signals: before.signals + 20 });
+  await untilGone({ http2Requests: 5, exchanges: 5, calls: 5, signals: before.signals + 20 });
   const grown = process.memoryUsage().heapUsed - heapBefore;
   assert.ok(grown < 8 * 1024 * 1024, `the heap grew by ${grown} bytes`);
   assert.deepEqual(warned, []);
@@ -134,7 +134,7 @@ test("500 cancelled streams leave nothing behind, and every generator is closed"
     await Promise.all(Array.from({ length: 100 }, (_, i) => cancelled(i)));
   }
   await until("every generator's end", () => open === 0);
-  await untilGone({ http2Requests: 5, directResponses: 5, unaryCalls: 5, signals: before.signals + 50 });
+  await untilGone({ http2Requests: 5, exchanges: 5, calls: 5, signals: before.signals + 50 });
   assert.deepEqual(warned, []);
 });
 

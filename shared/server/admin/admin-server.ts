@@ -1,7 +1,7 @@
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import type { Logger } from "#shared/logging";
-import { abortable } from "../abortable.ts";
-import { answerPlainError } from "../plain-errors.ts";
+import { abortable } from "../interceptors/abortable.ts";
+import { respondPlainError } from "../plain/plain-errors.ts";
 import type { AdminConfig } from "./admin-config.ts";
 
 export interface AdminServerOptions {
@@ -90,7 +90,7 @@ function createFastify(logger: Pick<Logger, "error">, known: ReadonlySet<string>
   fastify.addHook("onRequest", async (_request, reply) => {
     reply.header("cache-control", "no-store").header("x-content-type-options", "nosniff");
   });
-  fastify.setErrorHandler(answerPlainError(logger));
+  fastify.setErrorHandler(respondPlainError(logger));
   fastify.setNotFoundHandler((request: FastifyRequest, reply: FastifyReply) => {
     const path = request.url.split("?", 1)[0] ?? "";
     if (!known.has(path)) return reply.code(404).send({ code: "not_found", message: `there is no page ${path}` });

@@ -1,37 +1,19 @@
-import type { Interceptor, StreamRequest, StreamResponse, UnaryRequest } from "@connectrpc/connect";
-import { type CallContext, iterateInCall, readContextHeaders, runInCall } from "#shared/call-context";
+import type { Interceptor, StreamResponse } from "@connectrpc/connect";
+import { iterateInCall, runInCall } from "#shared/call-context";
 import { callNext } from "#shared/rpc";
-import { callInfoKey } from "../call-info.ts";
+import { callInfoKey } from "./call-info.ts";
+import { IncomingCall } from "./incoming-call.ts";
 
-/** Makes the incoming call what `currentCall()` answers in the handler and in all that it starts. */
+/** Makes the incoming call what `currentCall()` returns in the handler and in all that it starts. */
 export const callContextInterceptor: Interceptor = (next) => (request) => {
-  const call = new IncomingCall(request);
-  const answer = runInCall(call, callNext, next, request);
-  if (!request.stream) return answer;
-  return answer.then((response) => {
-    if (!response.stream) return response;
-    return { ...response, message: iterateInCall(call, response.message) } as StreamResponse;
+  const { service, method, header, signal } = request;
+  const call =
+    request.contextValues.get(callInfoKey)?.callContext ??
+    new IncomingCall(`${service.typeName}/${method.name}`, header, signal, undefined);
+  const response = runInCall(call, callNext, next, request);
+  if (!request.stream) return response;
+  return response.then((streamed) => {
+    if (!streamed.stream) return streamed;
+    return { ...streamed, message: iterateInCall(call, streamed.message) } as StreamResponse;
   });
 };
-
-class IncomingCall implements CallContext {
-  readonly method: string;
-  readonly requestId: string;
-  readonly trace: CallContext["trace"];
-  readonly signal: AbortSignal;
-  declare readonly caller?: string;
-  declare readonly isRetried?: true;
-  declare readonly deadlineMs?: number;
-
-  constructor({ service, method, header, signal, contextValues }: UnaryRequest | StreamRequest) {
-    const { requestId, trace, caller, isRetried } = readContextHeaders(header);
-    const deadlineMs = contextValues.get(callInfoKey)?.deadlineMs;
-    this.method = `${service.typeName}/${method.name}`;
-    this.requestId = requestId;
-    this.trace = trace;
-    this.signal = signal;
-    if (caller !== undefined) this.caller = caller;
-    if (isRetried !== undefined) this.isRetried = isRetried;
-    if (deadlineMs !== undefined) this.deadlineMs = deadlineMs;
-  }
-}

@@ -3,15 +3,18 @@ import { DomainError, peerOf, toConnectError } from "#shared/errors";
 import type { Logger } from "#shared/logging";
 import { callNext, watchItems } from "#shared/rpc";
 
+/** @param signal of the call */
+export type MapError = (error: unknown, signal: AbortSignal) => ConnectError;
+
 /**
- * What a handler throws, as the wire shall have it: a DomainError with its code and details, a ConnectError as it is,
- * a peer's failure that it let through as this service's own, anything else as `internal` without a word more. Logged
- * here with its cause, since nothing after this sees it.
+ * Maps what a handler throws to what the wire shall have: a DomainError with its code and details, a ConnectError as it is, a
+ * peer's failure that it let through as this service's own, anything else as `internal` without a word more. Logs it with its
+ * cause, since no layer after this sees it.
  *
  * @param domain what gives error reasons their meaning: the service's name
  */
-export function errorMappingInterceptor(logger: Logger, domain: string): Interceptor {
-  function mapped(error: unknown, signal: AbortSignal): ConnectError {
+export function createErrorMapping(logger: Logger, domain: string): MapError {
+  return (error, signal) => {
     // Work that was told to stop fails in ways of its own; the reason that it was told is what happened to the call.
     if (signal.aborted && !(error instanceof DomainError) && !(error instanceof ConnectError)) {
       if (error !== signal.reason) logger.debug({ err: error }, "handler failed after its call had ended");
@@ -23,18 +26,20 @@ export function errorMappingInterceptor(logger: Logger, domain: string): Interce
       logger.warn({ err: error }, "call refused");
     }
     return toConnectError(error, domain);
-  }
+  };
+}
 
+export function errorMappingInterceptor(mapError: MapError): Interceptor {
   return (next) => (request) => {
     const fail = (error: unknown): never => {
-      throw mapped(error, request.signal);
+      throw mapError(error, request.signal);
     };
-    const answer = callNext(next, request);
-    if (!request.stream) return answer.catch(fail);
-    return answer.then((response) => {
-      if (!response.stream) return response;
-      const message = watchItems(response.message, { onError: (error) => mapped(error, request.signal) });
-      return { ...response, message } as StreamResponse;
+    const response = callNext(next, request);
+    if (!request.stream) return response.catch(fail);
+    return response.then((streamed) => {
+      if (!streamed.stream) return streamed;
+      const message = watchItems(streamed.message, { onError: (error) => mapError(error, request.signal) });
+      return { ...streamed, message } as StreamResponse;
     }, fail);
   };
 }

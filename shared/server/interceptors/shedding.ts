@@ -1,56 +1,44 @@
 import type { Interceptor, StreamResponse } from "@connectrpc/connect";
-import { watchItems } from "#shared/rpc";
-import type { Admission } from "../shedding/admission.ts";
-import { isPlatformService } from "./platform-services.ts";
+import { callNext, watchItems } from "#shared/rpc";
+import type { AdmissionSlot } from "../shedding/admission-slot.ts";
+import { callInfoKey } from "./call-info.ts";
 
-/**
- * Refuses calls that are too much, before anything is done for them. A call counts for as long as its handler works,
- * also when its caller has left in the meantime. Health and reflection always pass: an overloaded server is not a dead
- * one, and to be restarted is the last thing that it needs.
- */
-export function sheddingInterceptor(admission: Admission): Interceptor {
-  return (next) => async (request) => {
-    if (isPlatformService(request.service.typeName)) return next(request);
-    const leave = admission.enter();
-    try {
-      const response = await next(request);
-      if (response.stream) {
-        return { ...response, message: counted(response.message, request.signal, leave) } as StreamResponse;
+/** Keeps a call's slot for as long as its handler works, also when its caller has left in the meantime. */
+export const sheddingInterceptor: Interceptor = (next) => (request) => {
+  const slot = request.contextValues.get(callInfoKey)?.slot;
+  if (slot === undefined) return next(request);
+  slot.work();
+  return callNext(next, request).then(
+    (response) => {
+      if (!response.stream) {
+        slot.done();
+        return response;
       }
-      leave();
-      return response;
-    } catch (error) {
-      leave();
+      slot.rest();
+      return { ...response, message: holding(slot, response.message) } as StreamResponse;
+    },
+    (error) => {
+      slot.done();
       throw error;
-    }
-  };
-}
+    },
+  );
+};
 
-/** @param signal fires when the call ends, however it does */
-function counted<T>(items: AsyncIterable<T>, signal: AbortSignal, leave: () => void): AsyncIterable<T> {
-  let isStarted = false;
-  // What the caller left before its first item is never asked for one.
-  const onAbort = () => {
-    if (!isStarted) leave();
-  };
-  if (signal.aborted) onAbort();
-  signal.addEventListener("abort", onAbort);
-
-  function onEnd(): void {
-    signal.removeEventListener("abort", onAbort);
-    leave();
-  }
-
+function holding<T>(slot: AdmissionSlot, items: AsyncIterable<T>): AsyncIterable<T> {
   return watchItems(items, {
     around(step) {
-      isStarted = true;
+      slot.work();
       return step();
     },
-    onEnd,
+    onItem(item) {
+      slot.rest();
+      return item;
+    },
+    onEnd: () => slot.done(),
     onError(reason) {
-      onEnd();
+      slot.done();
       return reason;
     },
-    onReturn: onEnd,
+    onReturn: () => slot.done(),
   });
 }
