@@ -4,6 +4,7 @@ import type { Logger } from "#shared/logging";
 import { isTransportHeader } from "#shared/rpc";
 import { fieldBytes } from "../http/exchange.ts";
 import { resetUnread } from "../http/http2-exchange.ts";
+import { hasOwnHeaders } from "../rpc/response.ts";
 import { exchangeOf, type NodeRequest, type NodeResponse } from "./fallback.ts";
 import { reportedFailure } from "./reported-failure.ts";
 
@@ -78,7 +79,11 @@ export class GuardedResponse {
   #end(): NodeResponse {
     const response = this.#response;
     const trailers = this.#boundTrailers();
-    const isTrailersOnly = !response.headersSent && "stream" in response && Number(trailers["grpc-status"] ?? 0) !== 0;
+    const isTrailersOnly =
+      !response.headersSent &&
+      "stream" in response &&
+      Number(trailers["grpc-status"] ?? 0) !== 0 &&
+      !hasOwnHeaders(Object.keys(this.#head?.headers ?? {}));
     if (isTrailersOnly && this.#head !== undefined) {
       const { headers } = this.#head;
       this.#head = { ...this.#head, headers: { ...headers, ...trailers } };

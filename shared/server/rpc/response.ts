@@ -1,4 +1,5 @@
 import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
+import { contextHeaders } from "#shared/call-context";
 import { COMPRESSED_FLAG, encodeFrame, frameMessages, isTransportHeader } from "#shared/rpc";
 import { type HeaderFields, LazyHeaders } from "#shared/unread";
 import { fieldBytes, type ServerExchange } from "../http/exchange.ts";
@@ -62,7 +63,10 @@ function tooMuchUnread(): ConnectError {
   );
 }
 
-/** Writes a failure as the whole response: in gRPC over HTTP/2 as Trailers-Only, by which callers may retry (gRFC A6). */
+/**
+ * Writes a failure as the whole response: in gRPC over HTTP/2 as Trailers-Only, by which callers may retry (gRFC A6). A stream
+ * whose handler has set headers sends them as headers, as grpc-go does.
+ */
 export function respondFailure(call: Responding, error: ConnectError): void {
   const { exchange, format, context, jsonOptions } = call;
   const { responseHeader, responseTrailer } = context;
@@ -81,7 +85,18 @@ export function respondFailure(call: Responding, error: ConnectError): void {
   const header = fitHeader(call, responseHeader);
   const room = exchange.maxHeaderBytes - sizeOf(header) - fieldBytes(":status", "200");
   if (setGrpcStatus(responseTrailer, error, room)) call.onTrimmed();
-  exchange.respond(200, header, undefined, toFields(responseTrailer));
+  if (context.method.methodKind !== "unary" && hasOwnHeaders(responseHeader.keys())) {
+    exchange.writeHead(200, header);
+    exchange.end(undefined, toFields(responseTrailer));
+  } else exchange.respond(200, header, undefined, toFields(responseTrailer));
+}
+
+/** Whether the headers of a gRPC response have more than the protocol and the server set. */
+export function hasOwnHeaders(names: Iterable<string>): boolean {
+  for (const name of names) {
+    if (name !== "content-type" && name !== contextHeaders.requestId && !name.startsWith("grpc-")) return true;
+  }
+  return false;
 }
 
 /** Writes the head of a stream of responses. @throws ConnectError RESOURCE_EXHAUSTED as `respondMessage` does */

@@ -35,6 +35,8 @@ const server = createServer({
   config: serverSection.parse(configFor(request)),
   logger: createStderrLogger(NAME),
   readiness: createReadiness(),
+  // For google.protobuf.Any in JSON.
+  jsonOptions: { registry },
   routes,
   validate: false,
 });
@@ -56,10 +58,7 @@ const response = create(ServerCompatResponseSchema, {
 process.stdout.write(withLength(toBinary(ServerCompatResponseSchema, response)));
 
 function routes(router: ConnectRouter): void {
-  const service = createService(timeoutOf);
-  // JSON needs a registry for google.protobuf.Any; a service with options takes the fallback.
-  if (flags.fallback) router.service(ConformanceService, service, { jsonOptions: { registry } });
-  else router.service(ConformanceService, service);
+  router.service(ConformanceService, createService(timeoutOf));
 }
 
 function configFor({ useTls, serverCreds, clientTlsCert, messageReceiveLimit }: ServerCompatRequest): object {
