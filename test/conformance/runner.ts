@@ -1,7 +1,6 @@
 import { execFile } from "node:child_process";
 import { join } from "node:path";
 import process from "node:process";
-import type { Exceptions } from "./exceptions.ts";
 
 export interface SuiteOptions {
   /** Of the runner, as `install` returns it. */
@@ -13,15 +12,12 @@ export interface SuiteOptions {
   readonly connect: "2.2" | "2.3";
   /** Patterns of cases that are left out. */
   readonly skip?: readonly string[];
-  readonly exceptions: Exceptions;
 }
 
 export interface Summary {
   /** Number of cases that have a result. */
   readonly total: number;
   readonly passed: number;
-  /** Number of cases that failed as the exceptions say. */
-  readonly excepted: number;
   /** Unexpected failures with their reasons and the totals, or the whole output when the runner did not finish. */
   readonly report: string;
 }
@@ -31,20 +27,10 @@ const SUITE_TIMEOUT_MS = 10 * 60_000;
 const MAX_OUTPUT_BYTES = 64 * 1024 * 1024;
 
 /** Runs the suite; CONFORMANCE_CASES, a pattern of the runner such as `Basic/**`, leaves out all other cases. */
-export async function runSuite({
-  runner,
-  mode,
-  flags = [],
-  connect,
-  skip = [],
-  exceptions,
-}: SuiteOptions): Promise<Summary> {
-  const { failing = [], flaky = [] } = exceptions;
+export async function runSuite({ runner, mode, flags = [], connect, skip = [] }: SuiteOptions): Promise<Summary> {
   const cases = process.env["CONFORMANCE_CASES"];
   const args = [
     ...["--mode", mode, "--conf", join(import.meta.dirname, `${mode}.yaml`)],
-    ...failing.flatMap((pattern) => ["--known-failing", pattern]),
-    ...flaky.flatMap((pattern) => ["--known-flaky", pattern]),
     ...(cases === undefined ? [] : ["--run", cases]),
     ...skip.flatMap((pattern) => ["--skip", pattern]),
     ...["--", process.execPath, ...(connect === "2.2" ? [] : ["--import", `${support}/connect-${connect}.ts`])],
@@ -70,7 +56,6 @@ export function toSummary(output: string): Summary {
   return {
     total: numberIn(/^Total cases: (\d+)/m),
     passed: numberIn(/^(\d+) passed, /m),
-    excepted: numberIn(/^\(Another (\d+) failed as expected/m),
     report: isFinished ? parts.filter((part) => /^(FAILED|Total cases): /.test(part)).join("") : output,
   };
 }
