@@ -150,10 +150,7 @@ survivesInEach("invalid UTF-8 in a string is no less refused", every, async (dia
 });
 
 survivesInEach("invalid JSON is INVALID_ARGUMENT", [connectJson], async ({ contentType }, send) => {
-  const bads: (string | Buffer)[] = ["{", "", '{"value":"ada"}', "12", '"ada" "bob"'];
-  // Connect's own code decodes invalid UTF-8 with replacement characters.
-  if (process.env["FAST_PATH"] !== "false") bads.push(Buffer.from([0x22, 0xc3, 0x28, 0x22]));
-  for (const bad of bads) {
+  for (const bad of ["{", "", '{"value":"ada"}', "12", '"ada" "bob"', Buffer.from([0x22, 0xc3, 0x28, 0x22])]) {
     const answer = await send(ECHO, { "content-type": contentType }, bad);
     assert.equal(errorOf(answer).code, "invalid_argument", JSON.stringify(bad));
     assert.equal(answer.status, 400);

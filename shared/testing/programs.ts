@@ -6,7 +6,7 @@ import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { within } from "./waiting.ts";
 
-const EXIT_TIMEOUT_MS = 60_000;
+const EXIT_TIMEOUT_MS = 10_000;
 /** Folders of servers, which are not in the PATH of users on Debian. */
 const MORE_FOLDERS = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 

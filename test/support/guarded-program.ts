@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { within } from "#shared/testing";
 
-const END_TIMEOUT_MS = 120_000;
+const END_TIMEOUT_MS = 30_000;
 const OUTPUT_LIMIT = 20_000;
 
 /** A process that ends with this one at the latest. */

@@ -37,8 +37,8 @@ export interface PrivateBroker {
   close(): Promise<void>;
 }
 
-const START_TIMEOUT_MS = 120_000;
-const CTL_TIMEOUT_MS = 60_000;
+const START_TIMEOUT_MS = 60_000;
+const CTL_TIMEOUT_MS = 30_000;
 
 const execute = promisify(execFile);
 

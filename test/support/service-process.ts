@@ -31,7 +31,7 @@ export interface Program {
 
 /** A start loads everything from disk, on a machine that does other things too. */
 const START_TIMEOUT_MS = 120_000;
-const END_TIMEOUT_MS = 60_000;
+const END_TIMEOUT_MS = 20_000;
 
 /** What is left of this process's environment: nothing that configures a service, but which way its calls take. */
 const inherited = ["PATH", "HOME", "NODE_V8_COVERAGE", "FAST_PATH"] as const;
