@@ -21,7 +21,7 @@ export interface MessageQueueOptions<T> {
   /** Flag of a frame that is no message and ends the stream: of gRPC-Web or Connect. 0: there is none. */
   readonly endFlag: number;
   parse(bytes: Uint8Array<ArrayBuffer>): T;
-  /** Is told that the peer has sent what cannot be read, before the reader gets the reason. */
+  /** Called when a message of the peer cannot be decoded, before the reader receives the reason. */
   readonly onInvalid?: (() => void) | undefined;
   /** Receives a frame with `endFlag`, which is decompressed. Default: such frames are skipped. */
   readonly onEndFrame?: ((data: Uint8Array<ArrayBuffer>) => void) | undefined;

@@ -23,7 +23,7 @@ export interface CallRecord {
   readonly isUnlogged: boolean;
 }
 
-/** Is told of every call. A failure of an observer is logged and hurts no call. */
+/** Receives the record of every call. A failure of an observer is logged and changes no call. */
 export interface CallObserver {
   /** The head of a call has arrived. */
   begin?(record: CallRecord): void;

@@ -86,8 +86,8 @@ export const serverSection = section({
   /** When those that were refused may ask again, give or take a fifth: `grpc-retry-pushback-ms` (gRFC A6). */
   shed_pushback: duration("100ms"),
   /**
-   * A connection is told to go after this long, give or take a tenth (gRFC A9), so that clients behind a balancer of
-   * connections spread over new servers. 0: never.
+   * Age at which a connection is closed gracefully by GOAWAY, with a jitter of 10 % (gRFC A9), so that clients behind a
+   * layer 4 balancer spread over new servers. 0: never.
    */
   max_connection_age: duration("5m"),
   /** How long the calls of such a connection may then go on before it is closed. 0: as long as they take. */

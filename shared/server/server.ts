@@ -49,7 +49,7 @@ export interface ServerOptions {
   readonly requestGate?: RequestGate;
   /** For messages in JSON, such as a registry for `google.protobuf.Any`. */
   readonly jsonOptions?: JsonOptions;
-  /** Are told of each call when it begins and ends, beside the access log. Default none. */
+  /** Receive the record of each call at its start and end, beside the access log. Default none. */
   readonly observers?: readonly CallObserver[];
   /** Whether requests are held against the protovalidate rules of their protos. Default true. */
   readonly validate?: boolean;

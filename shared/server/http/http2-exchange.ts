@@ -204,7 +204,7 @@ export class Http2Exchange implements ServerExchange {
     addFields(list, headers);
     if (this.#hooked !== undefined) {
       addHookFields(list, this.#hooked.headers, headers);
-      // For whoever asks later: the layer does not see what is written here.
+      // Fastify reads the status later, and its layer does not see what is written here.
       this.#hooked.response.statusCode = status;
     }
     return list;

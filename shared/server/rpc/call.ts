@@ -176,7 +176,7 @@ export abstract class ServerCall
     this.abort(timedOut());
   }
 
-  /** Ends the call early. What its handler still does is lost on the caller, who is told the reason. */
+  /** Ends the call early with the reason as its response. What the handler does afterwards has no effect on the response. */
   abort(reason: unknown): void {
     switch (this.state) {
       case "head":

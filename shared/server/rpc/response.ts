@@ -17,7 +17,7 @@ export interface Responding {
   readonly compression: Compression | null;
   readonly compressMinBytes: number;
   readonly jsonOptions: JsonOptions;
-  /** Is told that the details of a failure did not fit into the response. */
+  /** Called when the details of a failure did not fit into the response. */
   onTrimmed(): void;
 }
 

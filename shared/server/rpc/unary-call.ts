@@ -122,7 +122,7 @@ export class UnaryCall extends ServerCall implements FrameSink {
       this.#failed(error);
       return;
     }
-    // An abort costs as much as the rest of the context; nobody has to be told where nobody listens.
+    // An abort costs as much as the rest of the context, so it is skipped while no listener is registered.
     if (getEventListeners(context.signal, "abort").length > 0) this.signalAbort(CALL_COMPLETED);
     this.respond(() => {
       try {

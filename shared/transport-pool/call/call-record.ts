@@ -25,7 +25,7 @@ export interface CallRecord {
 
 export type FurtherAttemptReason = "retry" | "hedge" | "transparent";
 
-/** Is told of every call. A failure of an observer is logged, and changes no call. */
+/** Receives the record of every call. A failure of an observer is logged and changes no call. */
 export interface CallObserver {
   /** The call begins; nothing is sent yet. */
   begin?(record: CallRecord): void;

@@ -54,7 +54,7 @@ export function observeCallsInterceptor({ config, observers, logger }: ObserveCa
       else inCall(failed, record, req, reason.failure);
     }
 
-    // The signal also fires when a stream has ended well; that is told by then.
+    // The signal also fires after a stream has ended without an error. The end is reported by then.
     if (req.signal.aborted) end({ failure: req.signal.reason });
     else req.signal.addEventListener("abort", () => end({ failure: req.signal.reason }), { once: true });
     return { ...res, message: observeEnd(res.message, end, (failure) => end({ failure })) };
