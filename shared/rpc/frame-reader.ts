@@ -51,9 +51,14 @@ export class FrameReader {
     this.#wanted = wanted;
   }
 
+  /** Whether all that was read are whole frames. */
+  get isBetweenFrames(): boolean {
+    return this.#length === 0;
+  }
+
   /** @throws ConnectError INVALID_ARGUMENT when the body ended inside a frame */
   end(): void {
-    if (this.#length > 0) throw new ConnectError("protocol error: incomplete envelope", Code.InvalidArgument);
+    if (!this.isBetweenFrames) throw new ConnectError("protocol error: incomplete envelope", Code.InvalidArgument);
   }
 }
 

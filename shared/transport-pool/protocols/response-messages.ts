@@ -1,9 +1,9 @@
 import type { IncomingHttpHeaders } from "node:http2";
 import type { Message } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { FrameReader } from "#shared/rpc";
 import type { BodyFlow } from "../connections/exchange.ts";
 import { decompress } from "./codec.ts";
-import { FrameReader } from "./frame-reader.ts";
 import { COMPRESSED, incompleteFrame } from "./grpc.ts";
 import type { AcceptedStream } from "./wire-format.ts";
 
@@ -44,7 +44,7 @@ export class ResponseMessages implements AsyncIterable<Message>, AsyncIterator<M
 
   constructor(options: ResponseMessagesOptions) {
     this.#options = options;
-    this.#frames = new FrameReader(options.readMaxBytes, (flags, bytes) => this.#add(flags, bytes));
+    this.#frames = new FrameReader(options.readMaxBytes, { onFrame: (flags, bytes) => this.#add(flags, bytes) });
   }
 
   [Symbol.asyncIterator](): this {
@@ -93,7 +93,7 @@ export class ResponseMessages implements AsyncIterable<Message>, AsyncIterator<M
         });
       }
       if (frame !== undefined) stream.onEndFrame(frame);
-      else if (!this.#frames.isBetweenFrames()) {
+      else if (!this.#frames.isBetweenFrames) {
         // What the trailers say of a failure says more.
         stream.onEnd(trailers);
         throw incompleteFrame();
