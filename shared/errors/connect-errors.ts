@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { codeFromString, codeToString } from "@connectrpc/connect/protocol-connect";
 import { BadRequestSchema, ErrorInfoSchema } from "#gen/google/rpc/error_details_pb.ts";
+import { codeOfName, nameOfCode } from "./code-names.ts";
 import { DomainError, type ErrorCode } from "./domain-error.ts";
 import { peerFailure, peerOf } from "./peer-failure.ts";
 
@@ -39,7 +39,7 @@ export function fromConnectError(error: unknown): DomainError | undefined {
   const [info] = error.findDetails(ErrorInfoSchema);
   if (info === undefined) return undefined;
   const [badRequest = create(BadRequestSchema)] = error.findDetails(BadRequestSchema);
-  return new DomainError(codeToString(error.code) as ErrorCode, info.reason, error.rawMessage, {
+  return new DomainError(nameOfCode(error.code) as ErrorCode, info.reason, error.rawMessage, {
     metadata: info.metadata,
     fields: badRequest.fieldViolations.map(({ field, description, reason }) => ({ field, description, reason })),
     cause: error,
@@ -47,7 +47,7 @@ export function fromConnectError(error: unknown): DomainError | undefined {
 }
 
 function toCode(code: ErrorCode): Code {
-  const value = codeFromString(code);
+  const value = codeOfName(code);
   if (value === undefined) throw new TypeError(`not a canonical code: ${code}`);
   return value;
 }

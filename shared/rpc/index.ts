@@ -1,5 +1,4 @@
 export { callNext } from "./call-next.ts";
-export { codeOfName, nameOfCode } from "./code-names.ts";
 export { COMPRESSED_FLAG, FrameReader, type FrameSink, tooLarge } from "./frame-reader.ts";
 export { encodeFrame, FrameDecoder, frameMessages, PREFIX_BYTES } from "./frames.ts";
 export {

@@ -1,7 +1,7 @@
 import { Code } from "@connectrpc/connect";
 import { currentCall } from "#shared/call-context";
+import { nameOfCode } from "#shared/errors";
 import type { Logger } from "#shared/logging";
-import { nameOfCode } from "#shared/rpc";
 import type { CallObserver, CallRecord } from "../call/call-record.ts";
 
 /**

@@ -1,7 +1,7 @@
 import type { JsonValue } from "@bufbuild/protobuf";
 import { base64Decode } from "@bufbuild/protobuf/wire";
 import { type Code, ConnectError } from "@connectrpc/connect";
-import { codeOfName } from "#shared/rpc";
+import { codeOfName } from "#shared/errors";
 
 /** JSON of the Connect protocol's errors, https://connectrpc.com/docs/protocol#error-end-stream */
 interface ErrorJson {

@@ -1,5 +1,5 @@
 import type { Code } from "@connectrpc/connect";
-import { nameOfCode } from "#shared/rpc";
+import { nameOfCode } from "#shared/errors";
 import type { MethodPolicy } from "../call/method-policy.ts";
 import type { BreakerState as BreakerSnapshot } from "../interceptors/breaker/breaker.ts";
 import type { Breakers } from "../interceptors/breaker/breakers.ts";
